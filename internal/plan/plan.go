@@ -1,0 +1,192 @@
+// Package plan turns the instructions of a Dockerfile, build arguments, platforms and the configs of
+// base images into an immutable graph of steps. It touches no disk and runs nothing: what
+// a step will do is known in full before the first one starts, but for the files it will see.
+package plan
+
+import (
+	"context"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
+)
+
+// Needs says how much of the filesystem below it an operation needs. Each level includes the ones before.
+type Needs uint8
+
+const (
+	// NeedsNothing is for operations that change only the config.
+	NeedsNothing Needs = iota
+	// NeedsIndex is for operations that are computed against the list of files below them.
+	NeedsIndex
+	// NeedsRoot is for operations that run a process in the files themselves.
+	NeedsRoot
+)
+
+func (n Needs) String() string {
+	return [...]string{"nothing", "index", "root"}[n]
+}
+
+// Op is what a step does: one of Pull, Scratch, Run, Copy, WorkDir and Config. All words in it are final: variables
+// are expanded, defaults filled in.
+type Op interface {
+	Needs() Needs
+	op()
+}
+
+type (
+	// Scratch begins with no files and an empty config.
+	Scratch struct{}
+
+	// Pull begins with the layers of an image.
+	Pull struct {
+		// Ref is the reference as Bases takes it.
+		Ref string `json:"ref"`
+		// Digest is that of the image's manifest for the step's platform.
+		Digest v1.Hash `json:"digest"`
+	}
+
+	// Run runs a process.
+	Run struct {
+		// Args is the whole command line, with the shell in front for the shell form.
+		Args []string `json:"args"`
+		// Env is the environment in full, declared build arguments included.
+		Env []string `json:"env"`
+		// Proxies are predefined proxy arguments that are given to the process and are no part of the key or the
+		// history.
+		Proxies []string `json:"-"`
+		Dir     string   `json:"dir"`
+		User    string   `json:"user,omitempty"`
+		// Network is "default", "none" or "host".
+		Network string `json:"network,omitempty"`
+		// Files are shown to the process at /dev/pipes: heredocs that are scripts.
+		Files []InlineFile `json:"files,omitempty"`
+	}
+
+	// Copy is COPY and ADD.
+	Copy struct {
+		// Sources are taken one after another; with several, or with a wildcard, Dest is a directory.
+		Sources []Source `json:"sources"`
+		// Dest is absolute; a trailing slash, or "/." at the end, says that it is a directory.
+		Dest string `json:"dest"`
+		// Chown is "user", "user:group" or the numeric forms; empty is 0:0 for context files and unchanged for
+		// those of a stage or an image.
+		Chown string `json:"chown,omitempty"`
+		// Chmod is octal or symbolic; empty keeps modes.
+		Chmod string `json:"chmod,omitempty"`
+		// Unpack is for ADD: local archives are unpacked into Dest.
+		Unpack bool `json:"unpack,omitempty"`
+		Link    bool     `json:"link,omitempty"`
+		Parents bool     `json:"parents,omitempty"`
+		Exclude []string `json:"exclude,omitempty"`
+	}
+
+	// WorkDir makes a directory, and its parents, owned by User, where missing.
+	WorkDir struct {
+		Path string `json:"path"`
+		User string `json:"user,omitempty"`
+	}
+
+	// Config changes nothing but the config, which is in Step.Image.
+	Config struct{}
+)
+
+// Source is where a Copy takes files from. Exactly one of its kinds is set.
+type Source struct {
+	// Path is a path or a pattern in From.
+	Path string `json:"path,omitempty"`
+	// From is the step whose files are copied; nil is the build context.
+	From *Step `json:"-"`
+	// Inline is a heredoc.
+	Inline *InlineFile `json:"inline,omitempty"`
+}
+
+// InlineFile is a file whose contents stand in the Dockerfile.
+type InlineFile struct {
+	// Name is a base name for Copy, an absolute path for Run.
+	Name string `json:"name"`
+	Data string `json:"data"`
+	Mode int64  `json:"mode"`
+}
+
+func (Scratch) Needs() Needs { return NeedsNothing }
+func (Pull) Needs() Needs    { return NeedsNothing }
+func (Run) Needs() Needs     { return NeedsRoot }
+func (Copy) Needs() Needs    { return NeedsIndex }
+func (WorkDir) Needs() Needs { return NeedsIndex }
+func (Config) Needs() Needs  { return NeedsNothing }
+
+func (Scratch) op() {}
+func (Pull) op()    {}
+func (Run) op()     {}
+func (Copy) op()    {}
+func (WorkDir) op() {}
+func (Config) op()  {}
+
+// Step is one node of the graph.
+type Step struct {
+	// ID counts from 1 in the order of Plan.Steps.
+	ID int
+	Op Op
+	// Base is the step on whose files and config this one works; nil for Pull and Scratch.
+	Base *Step
+	// Uses are the steps whose files this one reads besides Base's: those of Copy's sources.
+	Uses     []*Step
+	Platform v1.Platform
+	Source   dockerfile.Position
+	// Name is the step as users of BuildKit know it: "[build 2/4] RUN make".
+	Name string
+	// Image is the image's config after this step. Its rootfs, Created and the times in History are left
+	// to be filled in; its History holds an entry for each instruction so far, the base's own first with their times.
+	Image *dockerspec.DockerOCIImage
+	// Adds holds the history entries that this step added: usually one, none for some, several for ARG.
+	// They are the last of Image.History.
+	Adds []ocispec.History
+}
+
+// Plan is the graph, without the steps that no goal needs.
+type Plan struct {
+	// Steps is in an order in which each step comes after those it depends on.
+	Steps []*Step
+	// Goals are the last steps of the targets, one for each platform, in the order asked for.
+	Goals []*Step
+	// Warnings are for the user: they do not stop the build.
+	Warnings []Warning
+}
+
+// Warning is a remark on a line.
+type Warning struct {
+	Pos  dockerfile.Position
+	Text string
+}
+
+// Base is what is known of a base image at planning time.
+type Base struct {
+	// Digest is that of the manifest for the platform.
+	Digest v1.Hash
+	// Config is the raw config file.
+	Config []byte
+}
+
+// Bases finds base images. Implementations are safe for concurrent use.
+type Bases interface {
+	// Base resolves ref for p. It fetches a manifest and a config and no layers.
+	Base(ctx context.Context, ref string, p v1.Platform) (Base, error)
+}
+
+// Options are what a plan depends on besides the Dockerfile.
+type Options struct {
+	// BuildArgs are the values of --build-arg.
+	BuildArgs map[string]string
+	// Target is the name or number of the stage to build; empty is the last one.
+	Target string
+	// Platforms to build for; one at least.
+	Platforms []v1.Platform
+	// BuildPlatform is the platform of this machine.
+	BuildPlatform v1.Platform
+	// Labels are set on the images last.
+	Labels map[string]string
+	Bases  Bases
+}

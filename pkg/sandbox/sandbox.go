@@ -1,0 +1,99 @@
+// Package sandbox opens root filesystems from layers, runs processes in them, and tells what
+// changed. Each driver in a folder below does so in its own way; see Select.
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+)
+
+// Driver makes roots. Implementations are safe for concurrent use.
+type Driver interface {
+	// Name is what --isolation takes.
+	Name() string
+	// Probe returns nil when the driver works here, and otherwise an error of one sentence that says why
+	// not and what would help. It leaves nothing behind.
+	Probe(ctx context.Context) error
+	// Roots is how many roots may be open at once; 0 is no limit.
+	Roots() int
+	// Open makes a root of layers, the lowest first. It is the only place that extracts; what other
+	// roots or earlier builds have extracted is used again. The caller closes the root.
+	Open(ctx context.Context, layers []v1.Layer) (Root, error)
+}
+
+// Root is a root filesystem on which steps work, one after another. Its methods are called
+// from one goroutine at a time, except where said.
+type Root interface {
+	// Run runs p to its end and ends whatever p left running. A process that exits with another
+	// status than zero gives an *ExitError. When ctx is done everything that p started is killed, and the error is
+	// context.Cause(ctx). After an error the root can only be closed.
+	Run(ctx context.Context, p Process) error
+
+	// Changes ends the layer that Run calls since Open or the last Changes made, and returns what it
+	// changed. The sequence may be consumed while later methods are called; a driver that cannot do
+	// both lets the later call wait until the sequence has been consumed or abandoned. Owners
+	// in the headers are those the image should have.
+	Changes(ctx context.Context) snapshot.Changes
+
+	// Commit says, once for each Changes and in their order, which layer they became, so that a later
+	// Open of a stack with that layer need not extract it; nil says that they were no change. It may be called from
+	// another goroutine, while other methods run.
+	Commit(layer v1.Layer)
+
+	// Add puts a layer that was made elsewhere on top.
+	Add(ctx context.Context, layer v1.Layer) error
+
+	// Close unmounts and removes the root. What was committed may be kept for later. It may be called again.
+	Close() error
+}
+
+// Network says which network a process sees.
+type Network uint8
+
+const (
+	// NetworkHost is the network of the builder, the default.
+	NetworkHost Network = iota
+	// NetworkNone is a loopback interface alone.
+	NetworkNone
+)
+
+// Process is what a step runs.
+type Process struct {
+	// Args is the program and its arguments. A program without a slash is looked up in PATH of Env,
+	// inside the root.
+	Args []string
+	// Env holds KEY=value pairs. HOME is added from the root's /etc/passwd when it is missing.
+	Env []string
+	// Dir is the absolute working directory inside the root; it is made, with mode 0755, when it is missing.
+	Dir string
+	// User is "user", "uid", "user:group" and so on, as USER takes it; names are looked up in the root's
+	// /etc/passwd and /etc/group, whose supplementary groups apply. Empty is root.
+	User     string
+	Hostname string
+	Network  Network
+	// Files are shown to the process read-only, and are not part of its changes. Nor are stubs
+	// that had to be made to mount something on.
+	Files []File
+	// Stdout and Stderr receive output as it is written. They are not used concurrently with each other.
+	Stdout, Stderr io.Writer
+}
+
+// File is a small file that a process sees at Path.
+type File struct {
+	Path string // absolute, inside the root
+	Mode int64  // permission bits
+	Data []byte
+}
+
+// ExitError says that a process ended with a status other than zero.
+type ExitError struct {
+	// Code is the exit status; 128 + n when signal n ended the process.
+	Code int
+}
+
+func (e *ExitError) Error() string { return fmt.Sprintf("exit code: %d", e.Code) }

@@ -1,0 +1,2 @@
+// Package source says where the files of a build come from, as trees.
+package source
