@@ -1,0 +1,195 @@
+// Package casefile reads the cases that the integration tests build: txtar archives whose files are a build
+// context and whose comment says, in directives, what files alone cannot.
+//
+// Lines of the comment that begin with "#" tell what trap the case holds. The others are words separated by blanks;
+// a word in double quotes is a Go string. Paths are relative to the context, or to a folder
+// beside it when they begin with "aside/": what lies there is no part of the context.
+//
+//	build-arg K=V | target NAME | label K=V | platform P | dockerfile PATH
+//	    options of the build
+//	image NAME TAR...
+//	    {{NAME}} is an image of these archives as layers
+//	base NAME PATH
+//	    {{NAME}} is what the reference builder makes of the Dockerfile PATH, with the same context
+//	fail TEXT
+//	    no builder can build it, and gobuild says TEXT
+//	allow ENTRY PATTERN
+//	    difference lines that match the regular expression are the entry ENTRY of docs/differences.md
+//	mkdir MODE PATH | chmod MODE PATH | chown UID:GID PATH | mtime TIME PATH | setxattr NAME VALUE PATH
+//	write PATH DATA | fill SIZE PATH | remove PATH
+//	symlink TARGET PATH | link OLD NEW | mkfifo MODE PATH | mknod MODE c|b MAJOR MINOR PATH | mksock PATH
+//	tar [none|gzip|bzip2|xz|zstd] PATH DIR
+//	    an archive of what is in DIR
+//	gzip PATH
+//	    compresses a file that need not be an archive; the name stays
+//
+// In every file, {{NAME}} is replaced by the reference of an image. Unless a directive says otherwise all files have
+// mode 0644, all directories 0755, and all bear the same time, which lies in the past and is no whole second.
+package casefile
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// Case is one case.
+type Case struct {
+	Name       string
+	Dockerfile string // relative to the context
+	Target     string
+	Platform   string
+	BuildArgs  []string
+	Labels     []string
+	// Fail is what gobuild must say when the build has to fail, and empty when it has to succeed.
+	Fail   string
+	Allows []Allow
+	Images []Image
+	Bases  []Base
+
+	archive *txtar.Archive
+	ops     []op
+}
+
+// Allow excuses differences that are deliberate.
+type Allow struct {
+	Entry   string // heading in docs/differences.md
+	Pattern *regexp.Regexp
+}
+
+// Image is a base made of layer archives.
+type Image struct {
+	Name   string
+	Layers []string // paths as directives have them
+}
+
+// Base is a base made from a Dockerfile.
+type Base struct {
+	Name, Dockerfile string
+}
+
+// op is a change to the laid out files.
+type op struct {
+	line  int
+	words []string
+}
+
+// Read parses the case in the named file.
+func Read(file string) (*Case, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	c := &Case{
+		Name:       strings.TrimSuffix(filepath.Base(file), ".txtar"),
+		Dockerfile: "Dockerfile",
+		archive:    txtar.Parse(data),
+	}
+	for i, line := range strings.Split(string(c.archive.Comment), "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		words, err := split(line)
+		if err == nil {
+			err = c.directive(i+1, words)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", file, i+1, err)
+		}
+	}
+	return c, nil
+}
+
+// split cuts a line into words; a word in double quotes may hold anything that a Go string may.
+func split(line string) ([]string, error) {
+	var words []string
+	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
+		if line[0] != '"' {
+			word, rest, _ := strings.Cut(line, " ")
+			words, line = append(words, word), rest
+			continue
+		}
+		q, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return nil, fmt.Errorf("parse quoted word: %w", err)
+		}
+		word, err := strconv.Unquote(q)
+		if err != nil {
+			return nil, fmt.Errorf("parse quoted word %s: %w", q, err)
+		}
+		words, line = append(words, word), line[len(q):]
+	}
+	return words, nil
+}
+
+func (c *Case) directive(line int, words []string) error {
+	name, args := words[0], words[1:]
+	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2}[name]
+	if ok && len(args) != want {
+		return fmt.Errorf("%s: want %d words, got %d", name, want, len(args))
+	}
+	switch name {
+	case "build-arg":
+		c.BuildArgs = append(c.BuildArgs, args[0])
+	case "target":
+		c.Target = args[0]
+	case "label":
+		c.Labels = append(c.Labels, args[0])
+	case "platform":
+		c.Platform = args[0]
+	case "dockerfile":
+		c.Dockerfile = args[0]
+	case "fail":
+		c.Fail = args[0]
+	case "allow":
+		re, err := regexp.Compile(args[1])
+		if err != nil {
+			return err
+		}
+		c.Allows = append(c.Allows, Allow{Entry: args[0], Pattern: re})
+	case "base":
+		c.Bases = append(c.Bases, Base{Name: args[0], Dockerfile: args[1]})
+	case "image":
+		if len(args) < 2 {
+			return fmt.Errorf("image: want a name and layers")
+		}
+		c.Images = append(c.Images, Image{Name: args[0], Layers: args[1:]})
+	default:
+		n, ok := arity[name]
+		if !ok {
+			return fmt.Errorf("unknown directive %q", name)
+		}
+		if len(args) != n {
+			return fmt.Errorf("%s: want %d words, got %d", name, n, len(args))
+		}
+		c.ops = append(c.ops, op{line, words})
+	}
+	return nil
+}
+
+// Excused splits difference lines into those that no allow directive covers and the names of entries
+// that were used. An allow directive that covers nothing is itself reported, so that none outlives its reason.
+func (c *Case) Excused(diffs []string) (left, entries []string) {
+	used := make([]bool, len(c.Allows))
+	for _, d := range diffs {
+		i := slices.IndexFunc(c.Allows, func(a Allow) bool { return a.Pattern.MatchString(d) })
+		if i < 0 {
+			left = append(left, d)
+			continue
+		}
+		used[i] = true
+		entries = append(entries, c.Allows[i].Entry)
+	}
+	for i, a := range c.Allows {
+		if !used[i] {
+			left = append(left, fmt.Sprintf("allow %s %q covers no difference", a.Entry, a.Pattern))
+		}
+	}
+	return left, entries
+}
