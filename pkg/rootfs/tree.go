@@ -7,8 +7,10 @@ package rootfs
 
 import (
 	"archive/tar"
+	"cmp"
 	"crypto/sha256"
 	"io/fs"
+	"strings"
 )
 
 // Tree is a read-only file tree.
@@ -52,4 +54,99 @@ type Entry struct {
 func EntryOf(fi fs.FileInfo) *Entry {
 	e, _ := fi.Sys().(*Entry)
 	return e
+}
+
+// ComparePaths orders clean names as [Walk] visits them: component by component, bytewise, a
+// directory before what is in it, and the root, ".", first. The result is that of cmp.Compare.
+func ComparePaths(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] == b[i] {
+			continue
+		}
+		// The root comes before everything, and a slash, which ends a component, before any
+		// other byte, as the end of the string does.
+		switch {
+		case a == "." || a[i] == '/':
+			return -1
+		case b == "." || b[i] == '/':
+			return 1
+		}
+		return cmp.Compare(a[i], b[i])
+	}
+	switch {
+	case len(a) == len(b):
+		return 0
+	case a == ".":
+		return -1
+	case b == ".":
+		return 1
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+// Clean returns name in the form that a [Tree] takes: relative to the root, clean, "." for the
+// root itself. A ".." that leads above the root stays at the root. It follows no links: see [Resolve].
+func Clean(name string) string {
+	if valid(name) {
+		return name
+	}
+	var parts []string
+	for part := range strings.SplitSeq(name, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			parts = parts[:max(0, len(parts)-1)]
+		default:
+			parts = append(parts, part)
+		}
+	}
+	if len(parts) == 0 {
+		return "."
+	}
+	return strings.Join(parts, "/")
+}
+
+// valid reports whether name is as a Tree takes it.
+func valid(name string) bool {
+	if name == "." {
+		return true
+	}
+	start := 0
+	for i := 0; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' {
+			if name[i] == 0 {
+				return false
+			}
+			continue
+		}
+		switch name[start:i] {
+		case "", ".", "..":
+			return false
+		}
+		start = i + 1
+	}
+	return true
+}
+
+// join appends a component to the name of a directory.
+func join(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// split takes a name other than the root apart into its directory and its last component.
+func split(name string) (dir, base string) {
+	i := strings.LastIndexByte(name, '/')
+	if i < 0 {
+		return ".", name
+	}
+	return name[:i], name[i+1:]
+}
+
+// notExist is the error of an operation on a name that is not in a tree.
+func notExist(op, name string) error {
+	return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 }
