@@ -1,37 +1,48 @@
 package casefile
 
 import (
+	"bytes"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 )
 
-// Epoch is the time that files of a case bear. It is no whole second, so that a builder that
-// rounds shows.
-func Epoch() time.Time { return time.Date(2020, 2, 3, 4, 5, 6, 789012345, time.UTC) }
+// epoch is the time that files of a case bear. It is no whole second, so that a builder that
+// rounds shows. Each case has its own: BuildKit takes files for unchanged, in whatever build it saw them,
+// when path, size and time are equal.
+func (c *Case) epoch() time.Time {
+	h := fnv.New32a()
+	h.Write([]byte(c.Name)) //nolint:errcheck // never fails
+	return time.Date(2020, 2, 3, 4, 5, 6, 789012345, time.UTC).Add(time.Duration(h.Sum32()/64) * time.Second)
+}
 
 // Dirs are where a case is laid out.
 type Dirs struct {
 	Context, Aside string
 }
 
-// path returns where a path of a directive lies on disk.
-func (d Dirs) path(name string) string {
+// Path returns where a path of a directive lies on disk.
+func (d Dirs) Path(name string) string {
 	if rest, ok := strings.CutPrefix(name, "aside/"); ok {
 		return filepath.Join(d.Aside, rest)
 	}
 	return filepath.Join(d.Context, name)
 }
 
-// Open opens the file that a directive calls name.
-func (d Dirs) Open(name string) (*os.File, error) { return os.Open(d.path(name)) }
+// Mentions says whether a file of the case holds text.
+func (c *Case) Mentions(text string) bool {
+	return slices.ContainsFunc(c.archive.Files, func(f txtar.File) bool { return bytes.Contains(f.Data, []byte(text)) })
+}
 
 // Lay writes the files of the case below dir, which exists and is empty. refs are the references of images by name.
 func (c *Case) Lay(dir string, refs map[string]string) (Dirs, error) {
@@ -47,12 +58,12 @@ func (c *Case) Lay(dir string, refs map[string]string) (Dirs, error) {
 	}
 	replacer := strings.NewReplacer(pairs...)
 	for _, f := range c.archive.Files {
-		if err := write(d.path(f.Name), replacer.Replace(string(f.Data))); err != nil {
+		if err := write(d.Path(f.Name), replacer.Replace(string(f.Data))); err != nil {
 			return Dirs{}, err
 		}
 	}
 	// Times come in two turns: before archives are made, and again after directives have touched directories.
-	if err := settle(dir, nil); err != nil {
+	if err := settle(dir, c.epoch(), nil); err != nil {
 		return Dirs{}, err
 	}
 	times := map[string]time.Time{}
@@ -61,12 +72,12 @@ func (c *Case) Lay(dir string, refs map[string]string) (Dirs, error) {
 			return Dirs{}, fmt.Errorf("%s.txtar:%d: %w", c.Name, o.line, err)
 		}
 		if o.words[0] != "tar" {
-			if err := settle(dir, times); err != nil {
+			if err := settle(dir, c.epoch(), times); err != nil {
 				return Dirs{}, err
 			}
 		}
 	}
-	return d, settle(dir, times)
+	return d, settle(dir, c.epoch(), times)
 }
 
 func write(path, data string) error {
@@ -76,15 +87,15 @@ func write(path, data string) error {
 	return os.WriteFile(path, []byte(data), 0o644)
 }
 
-// settle gives everything below dir its time, and Epoch where times has none.
-func settle(dir string, times map[string]time.Time) error {
+// settle gives everything below dir its time, and epoch where times has none.
+func settle(dir string, epoch time.Time, times map[string]time.Time) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		t, ok := times[path]
 		if !ok {
-			t = Epoch()
+			t = epoch
 		}
 		ts := []unix.Timespec{unix.NsecToTimespec(t.UnixNano()), unix.NsecToTimespec(t.UnixNano())}
 		return unix.UtimesNanoAt(unix.AT_FDCWD, path, ts, unix.AT_SYMLINK_NOFOLLOW)
@@ -99,7 +110,7 @@ var arity = map[string]int{
 
 func (o op) do(d Dirs, times map[string]time.Time) error {
 	args := o.words[1:]
-	last := d.path(args[len(args)-1])
+	last := d.Path(args[len(args)-1])
 	switch o.words[0] {
 	case "mkdir":
 		if err := os.MkdirAll(last, 0o755); err != nil {
@@ -117,7 +128,7 @@ func (o op) do(d Dirs, times map[string]time.Time) error {
 	case "setxattr":
 		return unix.Lsetxattr(last, args[0], []byte(args[1]), 0)
 	case "write":
-		return write(d.path(args[0]), args[1])
+		return write(d.Path(args[0]), args[1])
 	case "fill":
 		return fill(last, args[0])
 	case "remove":
@@ -128,11 +139,11 @@ func (o op) do(d Dirs, times map[string]time.Time) error {
 		}
 		return os.Symlink(args[0], last)
 	case "link":
-		return os.Link(d.path(args[0]), last)
+		return os.Link(d.Path(args[0]), last)
 	case "mkfifo", "mknod", "mksock":
 		return special(o.words[0], last, args)
 	case "tar":
-		return archive(args[0], d.path(args[1]), last)
+		return archive(args[0], d.Path(args[1]), last)
 	case "gzip":
 		return gzipFile(last)
 	}

@@ -1,0 +1,220 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/gobuild-dev/gobuild/integration/internal/casefile"
+	"github.com/gobuild-dev/gobuild/integration/internal/imagediff"
+	"github.com/gobuild-dev/gobuild/integration/internal/parts"
+)
+
+// TestCases builds every case with BuildKit and with gobuild, and compares the images.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("cases/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatal("no cases")
+	}
+	deliberate := differences(t)
+	comparer := &imagediff.Comparer{}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			c, err := casefile.Read(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range c.Allows {
+				if !deliberate[a.Entry] {
+					t.Errorf("allow %s: no such heading in docs/differences.md", a.Entry)
+				}
+			}
+			runCase(t, c, comparer)
+		})
+	}
+}
+
+// differences returns the headings of docs/differences.md.
+func differences(t *testing.T) map[string]bool {
+	data, err := os.ReadFile(filepath.Join(repository(), "docs", "differences.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		if h, ok := strings.CutPrefix(line, "## "); ok {
+			entries[strings.TrimSpace(h)] = true
+		}
+	}
+	return entries
+}
+
+func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer) {
+	ctx := t.Context()
+	start := time.Now()
+	dirs := lay(t, c)
+	job := parts.Job{
+		Context: dirs.Context, Dockerfile: c.Dockerfile, Target: c.Target, Platform: c.Platform,
+		BuildArgs: c.BuildArgs, Labels: c.Labels,
+	}
+	repo := registry(t).Addr + "/cases/" + c.Name
+
+	job.Destination = repo + ":buildkit"
+	wantErr := buildkit(t).Build(ctx, job)
+	job.Destination = repo + ":gobuild"
+	gotErr := underTest(ctx, t, job)
+
+	if c.Fail != "" {
+		expectFailure(t, c.Fail, wantErr, gotErr)
+		return
+	}
+	if wantErr != nil {
+		t.Fatalf("BuildKit: %v", wantErr)
+	}
+	if gotErr != nil {
+		t.Fatalf("gobuild: %v", gotErr)
+	}
+	diffs, err := comparer.Compare(pull(ctx, t, repo+":buildkit"), pull(ctx, t, repo+":gobuild"), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, _ := c.Excused(diffs)
+	for _, d := range left {
+		t.Error(d)
+	}
+}
+
+// underTest builds with gobuild, or with BuildKit again when the harness checks itself.
+func underTest(ctx context.Context, t *testing.T, j parts.Job) error {
+	if *selfCheck {
+		return buildkit(t).Build(ctx, j)
+	}
+	_, err := runGobuild(ctx, t, args(j, filepath.Join(world.dir, "work"))...)
+	return err
+}
+
+// args are gobuild's arguments for a job.
+func args(j parts.Job, workDir string) []string {
+	a := []string{"--context", j.Context, "--dockerfile", filepath.Join(j.Context, j.Dockerfile), "--work-dir", workDir}
+	if j.Destination != "" {
+		host, _, _ := strings.Cut(j.Destination, "/")
+		a = append(a, "--destination", j.Destination, "--insecure-registry", host)
+	} else {
+		a = append(a, "--no-push")
+	}
+	if j.Target != "" {
+		a = append(a, "--target", j.Target)
+	}
+	if j.Platform != "" {
+		a = append(a, "--platform", j.Platform)
+	}
+	for _, v := range j.BuildArgs {
+		a = append(a, "--build-arg", v)
+	}
+	for _, v := range j.Labels {
+		a = append(a, "--label", v)
+	}
+	if j.NoCache {
+		a = append(a, "--no-cache")
+	}
+	return a
+}
+
+// runGobuild runs the program and returns what it printed. It has a home of its own.
+func runGobuild(ctx context.Context, t *testing.T, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, gobuild(t), args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir)
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("gobuild %s: %w\n%s", strings.Join(args, " "), err, out.String())
+	}
+	return out.String(), nil
+}
+
+func expectFailure(t *testing.T, text string, wantErr, gotErr error) {
+	t.Helper()
+	if wantErr == nil {
+		t.Error("BuildKit builds what should fail")
+	}
+	switch {
+	case gotErr == nil:
+		t.Error("gobuild builds what should fail")
+	case *selfCheck:
+		t.Log(gotErr)
+	case !strings.Contains(gotErr.Error(), text):
+		t.Errorf("gobuild's message lacks %q: %v", text, gotErr)
+	}
+}
+
+// lay writes a case's files, after it has made the images that they refer to.
+func lay(t *testing.T, c *casefile.Case) casefile.Dirs {
+	ctx := t.Context()
+	refs := map[string]string{"registry": registry(t).Addr, "busybox": busybox(t)}
+	if c.Mentions("{{debian}}") {
+		refs["debian"] = debian(t)
+	}
+	for _, i := range c.Images {
+		refs[i.Name] = fmt.Sprintf("%s/cases/%s/%s:1", registry(t).Addr, c.Name, i.Name)
+	}
+	for _, b := range c.Bases {
+		refs[b.Name] = fmt.Sprintf("%s/cases/%s/%s:1", registry(t).Addr, c.Name, b.Name)
+	}
+	dirs, err := c.Lay(t.TempDir(), refs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range c.Images {
+		var layers []v1.Layer
+		for _, file := range i.Layers {
+			l, err := parts.Layer(dirs.Path(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			layers = append(layers, l)
+		}
+		img, err := parts.Image(layers...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := parts.Push(ctx, refs[i.Name], img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, b := range c.Bases {
+		job := parts.Job{Context: dirs.Context, Dockerfile: b.Dockerfile, Destination: refs[b.Name]}
+		if err := buildkit(t).Build(ctx, job); err != nil {
+			t.Fatalf("base %s: %v", b.Name, err)
+		}
+	}
+	return dirs
+}
+
+// pull opens an image in a registry; its layers are read when they are asked for.
+func pull(ctx context.Context, t *testing.T, ref string) v1.Image {
+	t.Helper()
+	r, err := name.ParseReference(ref, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(r, remote.WithContext(ctx))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}

@@ -1,0 +1,105 @@
+package parts
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// BuildKit is a buildkitd with runc and overlayfs, under a root folder of its own.
+type BuildKit struct {
+	addr string
+	ctl  string
+	p    *process
+}
+
+// StartBuildKit starts the daemon. bin is the folder of buildkitd and buildctl; registry is the address of a registry
+// that speaks plain HTTP.
+func StartBuildKit(ctx context.Context, bin, dir, registry string) (*BuildKit, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	conf := filepath.Join(dir, "buildkitd.toml")
+	toml := fmt.Sprintf("[worker.oci]\n  gc = false\n[registry.%q]\n  http = true\n", registry)
+	if err := os.WriteFile(conf, []byte(toml), 0o600); err != nil {
+		return nil, err
+	}
+	b := &BuildKit{addr: "unix://" + filepath.Join(dir, "sock"), ctl: filepath.Join(bin, "buildctl")}
+	cmd := exec.Command(filepath.Join(bin, "buildkitd"),
+		"--config", conf, "--root", filepath.Join(dir, "root"), "--addr", b.addr,
+		"--containerd-worker=false", "--oci-worker-snapshotter=overlayfs")
+	cmd.Dir = dir
+	var err error
+	b.p, err = start(ctx, cmd, func(line string) bool { return strings.Contains(line, "running server on") })
+	return b, err
+}
+
+// Job is one build. BuildKit does not read a context again where path, size and time of a file are those of an
+// earlier build: contexts that differ must differ in one of them.
+type Job struct {
+	Context, Dockerfile string // Dockerfile is relative to Context
+	Target              string
+	Platform            string
+	BuildArgs           []string
+	Labels              []string
+	NoCache             bool
+	// Destination is where the image is pushed; empty pushes nothing.
+	Destination string
+}
+
+// Build builds and pushes. The error holds the end of what buildctl printed.
+func (b *BuildKit) Build(ctx context.Context, j Job) error {
+	args := []string{
+		"build", "--progress=plain", "--frontend=dockerfile.v0",
+		"--local=context=" + j.Context, "--local=dockerfile=" + j.Context, "--opt=filename=" + j.Dockerfile,
+	}
+	if j.Target != "" {
+		args = append(args, "--opt=target="+j.Target)
+	}
+	if j.Platform != "" {
+		args = append(args, "--opt=platform="+j.Platform)
+	}
+	for _, a := range j.BuildArgs {
+		args = append(args, "--opt=build-arg:"+a)
+	}
+	for _, l := range j.Labels {
+		args = append(args, "--opt=label:"+l)
+	}
+	if j.NoCache {
+		args = append(args, "--no-cache")
+	}
+	if j.Destination != "" {
+		args = append(args, "--output=type=image,push=true,registry.insecure=true,name="+j.Destination)
+	}
+	return b.control(ctx, args...)
+}
+
+// Prune empties the cache.
+func (b *BuildKit) Prune(ctx context.Context) error {
+	return b.control(ctx, "prune", "--all")
+}
+
+func (b *BuildKit) control(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, b.ctl, append([]string{"--addr", b.addr}, args...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("buildctl %s: %w\n%s", args[0], err, lastLines(out.String(), 30))
+	}
+	return nil
+}
+
+// Pid is the daemon's process.
+func (b *BuildKit) Pid() int { return b.p.cmd.Process.Pid }
+
+// Stop ends the daemon. Its data stays.
+func (b *BuildKit) Stop() error { return b.p.stop() }
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
