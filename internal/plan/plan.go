@@ -5,6 +5,7 @@ package plan
 
 import (
 	"context"
+	"fmt"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -54,8 +55,8 @@ type (
 		Args []string `json:"args"`
 		// Env is the environment in full, declared build arguments included.
 		Env []string `json:"env"`
-		// Proxies are predefined proxy arguments that are given to the process and are no part of the key or the
-		// history.
+		// Proxies are the predefined proxy arguments as variables, in both cases of letters. They are given to the
+		// process after Env, whose variables of the same names they replace, and are no part of the key or the history.
 		Proxies []string `json:"-"`
 		Dir     string   `json:"dir"`
 		User    string   `json:"user,omitempty"`
@@ -67,7 +68,7 @@ type (
 
 	// Copy is COPY and ADD.
 	Copy struct {
-		// Sources are taken one after another; with several, or with a wildcard, Dest is a directory.
+		// Sources are taken one after another; with several, or with a wildcard, Dest is a directory. Inline ones come last.
 		Sources []Source `json:"sources"`
 		// Dest is absolute; a trailing slash, or "/." at the end, says that it is a directory.
 		Dest string `json:"dest"`
@@ -76,8 +77,8 @@ type (
 		Chown string `json:"chown,omitempty"`
 		// Chmod is octal or symbolic; empty keeps modes.
 		Chmod string `json:"chmod,omitempty"`
-		// Unpack is for ADD: local archives are unpacked into Dest.
-		Unpack bool `json:"unpack,omitempty"`
+		// Unpack is for ADD: local archives are unpacked into Dest. It does not concern inline files.
+		Unpack  bool     `json:"unpack,omitempty"`
 		Link    bool     `json:"link,omitempty"`
 		Parents bool     `json:"parents,omitempty"`
 		Exclude []string `json:"exclude,omitempty"`
@@ -95,7 +96,8 @@ type (
 
 // Source is where a Copy takes files from. Exactly one of its kinds is set.
 type Source struct {
-	// Path is a path or a pattern in From.
+	// Path is a path or a pattern in From, from its root on, with a leading slash. With Parents it may have a "/./" before the
+	// part that is kept.
 	Path string `json:"path,omitempty"`
 	// From is the step whose files are copied; nil is the build context.
 	From *Step `json:"-"`
@@ -125,7 +127,8 @@ func (Copy) op()    {}
 func (WorkDir) op() {}
 func (Config) op()  {}
 
-// Step is one node of the graph.
+// Step is one node of the graph. Nothing in it may be changed: steps share slices and maps, of their images above all.
+// What is to be changed has to be cloned first.
 type Step struct {
 	// ID counts from 1 in the order of Plan.Steps.
 	ID int
@@ -150,7 +153,8 @@ type Step struct {
 type Plan struct {
 	// Steps is in an order in which each step comes after those it depends on.
 	Steps []*Step
-	// Goals are the last steps of the targets, one for each platform, in the order asked for.
+	// Goals are the last steps of the target, one for each platform, in the order asked for. Their images are
+	// complete but for what Step.Image leaves open.
 	Goals []*Step
 	// Warnings are for the user: they do not stop the build.
 	Warnings []Warning
@@ -158,8 +162,17 @@ type Plan struct {
 
 // Warning is a remark on a line.
 type Warning struct {
-	Pos  dockerfile.Position
-	Text string
+	Pos dockerfile.Position `json:"position"`
+	// Rule is the name of the linter's rule; empty when it is none of the linter's.
+	Rule string `json:"rule,omitempty"`
+	Text string `json:"text"`
+}
+
+func (w Warning) String() string {
+	if w.Rule == "" {
+		return fmt.Sprintf("%s: %s", w.Pos, w.Text)
+	}
+	return fmt.Sprintf("%s: %s: %s", w.Pos, w.Rule, w.Text)
 }
 
 // Base is what is known of a base image at planning time.
@@ -182,9 +195,10 @@ type Options struct {
 	BuildArgs map[string]string
 	// Target is the name or number of the stage to build; empty is the last one.
 	Target string
-	// Platforms to build for; one at least.
+	// Platforms to build for. With none it is BuildPlatform, but an image that exists only for another platform
+	// keeps that one in its config.
 	Platforms []v1.Platform
-	// BuildPlatform is the platform of this machine.
+	// BuildPlatform is the platform of this machine. Empty: that of the program.
 	BuildPlatform v1.Platform
 	// Labels are set on the images last.
 	Labels map[string]string

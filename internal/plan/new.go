@@ -1,0 +1,248 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
+)
+
+// New plans the build of f. The plan is the one that BuildKit's Dockerfile frontend would make, step by step, with
+// the image that each step leads to. What is not supported is an error.
+//
+// Errors that a line of f causes, or a base image that it names, are a *dockerfile.Error. When ctx is done
+// the error is context.Cause(ctx).
+func New(ctx context.Context, f *dockerfile.File, o Options) (*Plan, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	build, targets := o.platforms()
+	shared := shared{
+		file:     f,
+		opts:     o,
+		build:    build,
+		implicit: len(o.Platforms) == 0,
+		multiple: len(targets) > 1,
+		resolver: &resolver{bases: o.Bases, known: map[string]*lookup{}},
+		budget:   &budget{},
+		cancel:   cancel,
+	}
+	p := &Plan{}
+	graphs := make([]*graph, len(targets))
+	var group errgroup.Group
+	for i, target := range targets {
+		g, err := newGraph(shared, target)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 { // the others would say the same
+			if g.lint, err = newLinter(f, o.BuildArgs, p); err != nil {
+				return nil, err
+			}
+		}
+		graphs[i] = g
+		group.Go(func() error {
+			err := g.plan(ctx)
+			if err != nil {
+				cancel(err)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		// The first error of all, not one that a cancellation made of it.
+		return nil, context.Cause(ctx)
+	}
+	p.join(graphs)
+	return p, nil
+}
+
+// platforms are that of this machine and those to build for.
+func (o Options) platforms() (build ocispec.Platform, targets []ocispec.Platform) {
+	build = fromV1(o.BuildPlatform)
+	if o.BuildPlatform.OS == "" {
+		build = platforms.Normalize(platforms.DefaultSpec())
+	}
+	for _, p := range o.Platforms {
+		targets = append(targets, fromV1(p))
+	}
+	if len(targets) == 0 {
+		targets = []ocispec.Platform{build}
+	}
+	return build, targets
+}
+
+// newLinter makes a linter whose findings become warnings of p.
+func newLinter(f *dockerfile.File, buildArgs map[string]string, p *Plan) (*linter.Linter, error) {
+	report := func(found dockerfile.Finding) {
+		p.Warnings = append(p.Warnings, Warning{Pos: found.Pos, Rule: found.Rule, Text: found.Text})
+	}
+	text, given := buildArgs["BUILDKIT_DOCKERFILE_CHECK"]
+	if !given {
+		return f.Linter(report), nil
+	}
+	c, err := linter.ParseLintOptions(text)
+	if err != nil {
+		return nil, fmt.Errorf("parse build argument BUILDKIT_DOCKERFILE_CHECK: %w", err)
+	}
+	return f.LinterWith(*c, report), nil
+}
+
+// shared is what the graphs of all platforms have in common.
+type shared struct {
+	file     *dockerfile.File
+	opts     Options
+	build    ocispec.Platform
+	implicit bool // nobody asked for a platform
+	multiple bool // more than one was asked for
+	resolver *resolver
+	budget   *budget
+	// cancel ends the work for all platforms.
+	cancel context.CancelCauseFunc
+}
+
+// graph makes the steps for one platform.
+type graph struct {
+	shared
+	targetPlatform ocispec.Platform
+	lint           *linter.Linter
+	expand         *expander
+	global         *vars // arguments before the first FROM
+	globalNames    []string
+	declared       map[string]bool // by any ARG of the file
+	proxies        []string
+
+	stages []*stage // those of the file, then images that COPY --from names
+	byName map[string]*stage
+	pulls  map[string]*Step
+	steps  []*Step
+	goal   *Step
+}
+
+func newGraph(s shared, target ocispec.Platform) (*graph, error) {
+	if target.OS == "windows" {
+		return nil, fmt.Errorf("platform %s is not supported", platforms.FormatAll(target))
+	}
+	return &graph{
+		shared:         s,
+		targetPlatform: target,
+		lint:           linter.New(&linter.Config{}),
+		expand:         &expander{lex: shell.NewLex(s.file.Escape), budget: s.budget},
+		byName:         map[string]*stage{},
+		pulls:          map[string]*Step{},
+	}, nil
+}
+
+// plan makes the steps that the target needs.
+func (g *graph) plan(ctx context.Context) error {
+	specs, args, err := g.file.Instructions(g.lint)
+	if err != nil {
+		return err
+	}
+	g.lintFile(specs)
+	g.declared = declaredArgs(specs, args)
+	g.globalNames = sortedKeys(declaredArgs(nil, args))
+	g.proxies = proxies(g.opts.BuildArgs)
+	targetName := g.opts.Target
+	if targetName == "" {
+		targetName = specs[len(specs)-1].Name
+	}
+	g.global = platformArgs(g.build, g.targetPlatform, targetName, g.opts.BuildArgs)
+	g.lintDefaults(specs, args)
+	if err := addGlobalArgs(g.global, args, g.opts.BuildArgs, g.file, g.expand); err != nil {
+		return err
+	}
+	if err := g.addStages(specs); err != nil {
+		return err
+	}
+	target, err := g.targetStage(g.opts.Target)
+	if err != nil {
+		return err
+	}
+	if err := g.linkStages(); err != nil {
+		return err
+	}
+	needed, err := g.resolve(ctx, target)
+	if err != nil {
+		return err
+	}
+	for _, s := range g.stages {
+		if needed[s] && !s.external {
+			if err := g.dispatchStage(s); err != nil {
+				return err
+			}
+		}
+	}
+	if err := g.lint.Error(); err != nil {
+		return err
+	}
+	return g.finish(target)
+}
+
+// finish makes the image of target the one that is asked for.
+func (g *graph) finish(target *stage) error {
+	img := target.img
+	if len(g.opts.Labels) > 0 {
+		img.Config.Labels = cloneMap(img.Config.Labels, len(g.opts.Labels))
+		for k, v := range g.opts.Labels {
+			img.Config.Labels[k] = v
+		}
+	}
+	if p := g.targetPlatform; !g.implicit {
+		same := p.OS == img.OS && p.Architecture == img.Architecture
+		img.OS, img.Architecture = p.OS, p.Architecture
+		if p.Variant != "" || !same {
+			img.Variant = p.Variant
+		}
+		if p.OSVersion != "" || !same {
+			img.OSVersion = p.OSVersion
+		}
+		if p.OSFeatures != nil {
+			img.OSFeatures = p.OSFeatures
+		}
+	}
+	img.Platform = platforms.Normalize(img.Platform)
+	target.last.Image = &img
+	g.goal = target.last
+	return nil
+}
+
+// join puts the graphs together and numbers their steps.
+func (p *Plan) join(graphs []*graph) {
+	for _, g := range graphs {
+		p.Steps = append(p.Steps, g.steps...)
+		p.Goals = append(p.Goals, g.goal)
+	}
+	for i, s := range p.Steps {
+		s.ID = i + 1
+	}
+	g := graphs[0]
+	for _, name := range unusedArgs(g.opts.BuildArgs, g.declared) {
+		p.Warnings = append(p.Warnings, Warning{
+			Pos:  dockerfile.Position{File: g.file.Name},
+			Text: fmt.Sprintf("build argument %q is not declared by any ARG", name),
+		})
+	}
+	if d, ok := g.file.Directive("syntax"); ok && !isDockerfileSyntax(d.Value) {
+		p.Warnings = append(p.Warnings, Warning{
+			Pos:  d.Pos,
+			Text: fmt.Sprintf("frontend %q is not used: gobuild reads the language of docker/dockerfile itself", d.Value),
+		})
+	}
+}
+
+// isDockerfileSyntax tells whether a syntax directive names the frontend of this language, wherever it is mirrored.
+func isDockerfileSyntax(ref string) bool {
+	ref, _, _ = strings.Cut(ref, " ")
+	ref, _, _ = strings.Cut(ref, "@")
+	name := ref[strings.LastIndex(ref, "/")+1:]
+	name, _, _ = strings.Cut(name, ":")
+	return name == "dockerfile" || name == "dockerfile-upstream"
+}
