@@ -1,0 +1,103 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+)
+
+// checker holds a stream of changes against the rules of [Changes], so that no container
+// engine refuses the layer.
+type checker struct {
+	index *rootfs.Index
+	// files lists, in order of their names, the records in index that a hard link may name.
+	files []int32
+	last  string // the last path, or empty
+	leaf  string // the last path below which there can be nothing
+}
+
+// check is called before c is written.
+func (k *checker) check(c Change) error {
+	h := c.Header
+	if h.Name == "" || h.Name != rootfs.Clean(h.Name) {
+		return errors.New("path is not clean and relative")
+	}
+	if k.last != "" {
+		switch order := rootfs.ComparePaths(k.last, h.Name); {
+		case order == 0:
+			return errors.New("path comes twice")
+		case order > 0:
+			return fmt.Errorf("path comes after %q", k.last)
+		}
+	}
+	if k.leaf != "" && strings.HasPrefix(h.Name, k.leaf) && h.Name[len(k.leaf)] == '/' {
+		return fmt.Errorf("%q is no directory", k.leaf)
+	}
+	if strings.HasPrefix(h.Name, whiteoutPrefix) || strings.Contains(h.Name, "/"+whiteoutPrefix) {
+		return fmt.Errorf("a layer cannot hold a name that begins with %q: it would delete a file", whiteoutPrefix)
+	}
+	switch c.Kind {
+	case Add:
+		return k.checkAdd(c)
+	case Opaque:
+		if h.Typeflag != tar.TypeDir {
+			return errors.New("only a directory can be opaque")
+		}
+	case Delete:
+		if h.Name == "." {
+			return errors.New("the root cannot be deleted")
+		}
+	default:
+		return fmt.Errorf("unknown kind of change %d", c.Kind)
+	}
+	return nil
+}
+
+func (k *checker) checkAdd(c Change) error {
+	h := c.Header
+	if h.Name == "." && h.Typeflag != tar.TypeDir {
+		return errors.New("the root is a directory")
+	}
+	switch h.Typeflag {
+	case tar.TypeDir, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	case tar.TypeSymlink:
+		if h.Linkname == "" {
+			return errors.New("symbolic link without a target")
+		}
+	case tar.TypeLink:
+		if !k.isFile(h.Linkname) {
+			return fmt.Errorf("hard link to %q, which did not come before as a file", h.Linkname)
+		}
+	case tar.TypeReg:
+		if h.Size < 0 || (h.Size > 0 && c.Open == nil) {
+			return fmt.Errorf("no contents for %d bytes", h.Size)
+		}
+	default:
+		return fmt.Errorf("a layer cannot hold a file of type %q", h.Typeflag)
+	}
+	return nil
+}
+
+// isFile reports whether name came before and is no directory.
+func (k *checker) isFile(name string) bool {
+	i, found := sort.Find(len(k.files), func(i int) int {
+		return rootfs.ComparePaths(name, k.index.Records[k.files[i]].Header.Name)
+	})
+	return found && i < len(k.files)
+}
+
+// added is called after c was written.
+func (k *checker) added(c Change) {
+	k.last = c.Header.Name
+	if c.Kind == Opaque || (c.Kind == Add && c.Header.Typeflag == tar.TypeDir) {
+		return
+	}
+	k.leaf = c.Header.Name
+	if c.Kind == Add {
+		k.files = append(k.files, int32(len(k.index.Records)-1)) //nolint:gosec // bounded by memory
+	}
+}

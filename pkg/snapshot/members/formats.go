@@ -1,0 +1,84 @@
+package members
+
+import (
+	"fmt"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Gzip returns the format of gzip members at level 1 to 9; 0 is our default. Headers hold neither a
+// name nor a time.
+func Gzip(level int) (Format, error) {
+	if level == 0 {
+		level = gzipLevel
+	}
+	if level < gzip.BestSpeed || level > gzip.BestCompression {
+		return Format{}, fmt.Errorf("gzip level %d is not between 1 and 9", level)
+	}
+	return Format{Size: gzipSize, New: func() (Encoder, error) {
+		w, err := gzip.NewWriterLevel(nil, level)
+		return &gzipEncoder{w: w}, err
+	}}, nil
+}
+
+const (
+	gzipLevel = 3
+	gzipSize  = 1 << 20
+	zstdLevel = 3
+	zstdSize  = 4 << 20
+)
+
+type gzipEncoder struct {
+	w   *gzip.Writer
+	out appender
+}
+
+func (e *gzipEncoder) Encode(dst, src []byte) ([]byte, error) {
+	e.out.b = dst
+	e.w.Reset(&e.out)
+	if _, err := e.w.Write(src); err != nil {
+		return nil, err
+	}
+	err := e.w.Close()
+	return e.out.b, err
+}
+
+// appender is an io.Writer to the end of a slice.
+type appender struct{ b []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.b = append(a.b, p...)
+	return len(p), nil
+}
+
+// Zstd returns the format of zstd frames at level 1 to 22 as of the zstd command, of which there are fewer here;
+// 0 is our default.
+func Zstd(level int) (Format, error) {
+	if level == 0 {
+		level = zstdLevel
+	}
+	if level < 1 || level > 22 {
+		return Format{}, fmt.Errorf("zstd level %d is not between 1 and 22", level)
+	}
+	return Format{Size: zstdSize, New: func() (Encoder, error) {
+		w, err := zstd.NewWriter(nil,
+			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
+			zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(zstdSize))
+		return zstdEncoder{w}, err
+	}}, nil
+}
+
+type zstdEncoder struct{ w *zstd.Encoder }
+
+func (e zstdEncoder) Encode(dst, src []byte) ([]byte, error) { return e.w.EncodeAll(src, dst), nil }
+
+// Stored returns the format that leaves the bytes as they are.
+func Stored() Format {
+	return Format{Size: gzipSize, New: func() (Encoder, error) { return stored{}, nil }}
+}
+
+type stored struct{}
+
+func (stored) Encode(dst, src []byte) ([]byte, error) { return append(dst, src...), nil }
