@@ -16,18 +16,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// archive writes a tar of what is in dir to file. Names have no leading "./", links of one file are hard links.
-func archive(compression, file, dir string) error {
+// archive writes a tar of what is in dir to file. Links of one file are hard links. With root the archive is as
+// "tar -C dir ." makes it: it has an entry for dir itself, and names begin with "./".
+func archive(compression, file, dir string, root bool) error {
 	var buf bytes.Buffer
 	tw := tar.NewWriter(&buf)
 	names := map[uint64]string{}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == dir {
+		if err != nil || path == dir && !root {
 			return err
 		}
 		h, err := header(dir, path, e, names)
 		if err != nil {
 			return err
+		}
+		if root && path != dir {
+			h.Name = "./" + h.Name
 		}
 		if err := tw.WriteHeader(h); err != nil || h.Typeflag != tar.TypeReg {
 			return err

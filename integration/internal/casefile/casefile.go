@@ -19,7 +19,7 @@
 //	write PATH DATA | fill SIZE PATH | remove PATH
 //	symlink TARGET PATH | link OLD NEW | mkfifo MODE PATH | mknod MODE c|b MAJOR MINOR PATH | mksock PATH
 //	tar [none|gzip|bzip2|xz|zstd] PATH DIR
-//	    an archive of what is in DIR
+//	    an archive of what is in DIR; a DIR that ends in "/." has an entry of its own
 //	gzip PATH
 //	    compresses a file that need not be an archive; the name stays
 //
@@ -146,7 +146,9 @@ func (c *Case) directive(line int, words []string) error {
 	case "dockerfile":
 		c.Dockerfile = args[0]
 	case "fail":
-		c.Fail = args[0]
+		if c.Fail = args[0]; c.Fail == "" {
+			return fmt.Errorf("fail: want a text")
+		}
 	case "allow":
 		re, err := regexp.Compile(args[1])
 		if err != nil {

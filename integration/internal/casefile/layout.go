@@ -143,7 +143,7 @@ func (o op) do(d Dirs, times map[string]time.Time) error {
 	case "mkfifo", "mknod", "mksock":
 		return special(o.words[0], last, args)
 	case "tar":
-		return archive(args[0], d.Path(args[1]), last)
+		return archive(args[0], d.Path(args[1]), last, strings.HasSuffix(args[2], "/."))
 	case "gzip":
 		return gzipFile(last)
 	}
