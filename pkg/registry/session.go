@@ -1,0 +1,188 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// session is a conversation with one repository: the scheme is known and requests carry
+// credentials, which are renewed when they run out.
+type session struct {
+	repo name.Repository // insecure when it may speak plain HTTP
+	http *http.Client
+	rt   http.RoundTripper
+	who  identity
+}
+
+// identity is with what rights a session speaks; errors tell it.
+type identity struct {
+	anonymous bool
+	asked     string // where credentials were looked for
+	problem   error  // why they could not be had
+}
+
+// session returns the conversation with repo, opening it when it is the first of its kind. from names a
+// repository of the same registry whose blobs are to be mounted, which takes a right of its own.
+func (c *Client) session(ctx context.Context, repo name.Repository, d Direction, from string) (*session, error) {
+	key := sessionKey(repo, d, from)
+	c.mu.Lock()
+	s := c.sessions[key]
+	c.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	// Whoever comes first opens it for all, so its being cancelled must not fail the others.
+	done := c.flights.DoChan(key, func() (any, error) {
+		s, err := c.open(c.life, repo, d, from)
+		if err == nil {
+			c.mu.Lock()
+			c.sessions[key] = s
+			c.mu.Unlock()
+		}
+		return s, err
+	})
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case r := <-done:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*session), nil
+	}
+}
+
+func sessionKey(repo name.Repository, d Direction, from string) string {
+	return strings.Join([]string{string(d), repo.Name(), from}, " ")
+}
+
+func (c *Client) open(ctx context.Context, repo name.Repository, d Direction, from string) (*session, error) {
+	repo, err := c.rules.repository(repo, d)
+	if err != nil {
+		return nil, err
+	}
+	auth, who := c.identify(ctx, repo)
+	scopes := []string{repo.Scope(transport.PullScope)}
+	if d == Push {
+		scopes = []string{repo.Scope(transport.PushScope)}
+	}
+	if from != "" {
+		scopes = append(scopes, repo.Registry.Repo(from).Scope(transport.PullScope))
+	}
+	rt, err := transport.NewWithContext(ctx, repo.Registry, auth, c.base(repo.Registry, d), scopes)
+	if err != nil {
+		return nil, &sessionError{who: who, err: err}
+	}
+	return &session{repo: repo, rt: rt, who: who, http: &http.Client{Transport: rt}}, nil
+}
+
+// sessionError keeps who asked until the error is explained.
+type sessionError struct {
+	who identity
+	err error
+}
+
+func (e *sessionError) Error() string { return e.err.Error() }
+func (e *sessionError) Unwrap() error { return e.err }
+
+// identify finds the credentials for repo. A helper that does not work must not stand in the way of
+// a public image: the problem is told when the registry wants credentials.
+func (c *Client) identify(ctx context.Context, repo name.Repository) (authn.Authenticator, identity) {
+	who := identity{}
+	if s, ok := c.o.Keychain.(fmt.Stringer); ok {
+		who.asked = s.String()
+	}
+	auth, err := authn.Resolve(ctx, c.o.Keychain, repo)
+	if err != nil {
+		who.problem = err
+		auth = authn.Anonymous
+	}
+	who.anonymous = auth == authn.Anonymous
+	return auth, who
+}
+
+// base is what requests to registry go through below authentication.
+func (c *Client) base(reg name.Registry, d Direction) http.RoundTripper {
+	conns := c.pool.transport(reg.RegistryStr(), c.rules.skipVerify(reg.RegistryStr(), d))
+	key := string(d) + " " + reg.RegistryStr()
+	c.mu.Lock()
+	memo := c.pings[key]
+	if memo == nil {
+		memo = &pings{}
+		c.pings[key] = memo
+	}
+	c.mu.Unlock()
+	var rt http.RoundTripper = &impatient{next: conns, after: c.o.StallTimeout}
+	rt = &persistent{next: rt, client: c}
+	rt = &pingOnce{next: rt, memo: memo}
+	return transport.NewUserAgent(rt, c.o.UserAgent)
+}
+
+// puller and pusher are go-containerregistry's, on this session's connection.
+func (s *session) puller() (*remote.Puller, error) { return remote.NewPuller(s.options()...) }
+func (s *session) pusher() (*remote.Pusher, error) { return remote.NewPusher(s.options()...) }
+
+func (s *session) options() []remote.Option {
+	return []remote.Option{
+		remote.WithTransport(s.rt),
+		// Retries have been made below.
+		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
+	}
+}
+
+// pings remembers a registry's answers to GET /v2/, which go-containerregistry asks for at
+// the start of each session though the answer is that of the registry.
+type pings struct {
+	mu      sync.Mutex
+	answers map[string]*http.Response // by scheme and host; without body
+}
+
+type pingOnce struct {
+	next http.RoundTripper
+	memo *pings
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *pingOnce) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodGet || req.URL.Path != "/v2/" || req.Header.Get("Authorization") != "" {
+		return t.next.RoundTrip(req)
+	}
+	key := req.URL.Scheme + "://" + req.URL.Host
+	t.memo.mu.Lock()
+	known, plain := t.memo.answers[key], t.memo.answers["http://"+req.URL.Host]
+	t.memo.mu.Unlock()
+	switch {
+	case known != nil:
+		return replay(known, req), nil
+	case req.URL.Scheme == "https" && plain != nil:
+		return nil, http.ErrSchemeMismatch
+	}
+	resp, err := t.next.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	t.memo.mu.Lock()
+	if t.memo.answers == nil {
+		t.memo.answers = map[string]*http.Response{}
+	}
+	t.memo.answers[key] = replay(resp, nil)
+	t.memo.mu.Unlock()
+	return resp, nil
+}
+
+func replay(r *http.Response, req *http.Request) *http.Response {
+	return &http.Response{
+		Status: r.Status, StatusCode: r.StatusCode, Header: r.Header.Clone(),
+		Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
+		Body: io.NopCloser(strings.NewReader("")), Request: req,
+	}
+}
