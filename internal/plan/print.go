@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 		fmt.Fprintf(b, "%s%s\n", indent, strings.Join(s.facts(), ", "))
 	}
 	for _, g := range p.Goals {
-		fmt.Fprintf(b, "goal %s: #%d\n", formatPlatform(fromV1(g.Platform)), g.ID)
+		fmt.Fprintf(b, "goal %s: #%d\n", formatPlatform(g.Image.Platform), g.ID)
 	}
 	for _, warning := range p.Warnings {
 		fmt.Fprintf(b, "warning: %s\n", printable(warning.String(), 4*nameWidth))
@@ -151,7 +152,11 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		out.Steps = append(out.Steps, step)
 	}
 	for _, g := range p.Goals {
-		out.Goals = append(out.Goals, printedGoal{Step: g.ID, Platform: formatPlatform(fromV1(g.Platform)), Image: g.Image})
+		out.Goals = append(out.Goals, printedGoal{Step: g.ID, Platform: formatPlatform(g.Image.Platform), Image: g.Image})
 	}
-	return json.Marshal(out)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // "->" in names stays readable
+	err := enc.Encode(out)
+	return b.Bytes(), err
 }
