@@ -1,10 +1,16 @@
 // Package fileop computes what COPY, ADD and WORKDIR do as changes against the list of files
 // below them, without a root filesystem.
+//
+// The rules are those of BuildKit's file operations. They are not a mapping from source names to
+// destination names but a sequence of effects on a filesystem: a later source sees the links and
+// directories that an earlier one made, an archive may replace what it has just made. So the
+// effects are carried out, in the same sequence, on a tree in memory that lies over the base
+// (type tree), and the changes are read off that tree at the end.
 package fileop
 
 import (
 	"context"
-	"errors"
+	"io"
 	"time"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
@@ -17,15 +23,16 @@ type Copy struct {
 	Sources []Source
 	// Dest is absolute; a trailing slash, or "/." at the end, says that it is a directory.
 	Dest string
-	// Chown is "user", "user:group" or the numeric forms; empty keeps the owners of Source.
+	// Chown is "user", "user:group" or the numeric forms; empty keeps the owners of the sources.
 	Chown string
 	// Chmod is octal or symbolic; empty keeps modes.
 	Chmod string
 	// Unpack unpacks sources that are archives into Dest, as ADD does.
 	Unpack bool
-	// Parents keeps the parents of a source's path, after its "/./" if it has one.
+	// Parents keeps the parents of a source's path, those after its "/./" if it has one.
 	Parents bool
-	// Link computes the copy against an empty tree, whatever base Changes is given.
+	// Link computes the copy against an empty tree, whatever base Changes is given. It has no
+	// effect together with Chmod, as in BuildKit.
 	Link bool
 	// Exclude are patterns, relative to a source that is a directory, of what is not copied.
 	Exclude []string
@@ -39,8 +46,8 @@ type Copy struct {
 type Source struct {
 	// Tree is the build context, or the files of a stage or an image.
 	Tree rootfs.Tree
-	// Path is a path or a pattern in Tree; it begins at the root of Tree, whether it has a leading slash
-	// or not, and cannot lead out of it.
+	// Path is a path or a pattern in Tree; it begins at the root of Tree, whether it has a
+	// leading slash or not, and cannot lead out of it.
 	Path string
 	// KeepOwner keeps the owners that files have in Tree; otherwise root owns them.
 	KeepOwner bool
@@ -50,46 +57,78 @@ type Source struct {
 
 // Inline is a file whose contents stand in the Dockerfile.
 type Inline struct {
-	Name string // base name
+	// Name is a base name.
+	Name string
 	Data string
+	// Mode holds permission bits.
 	Mode int64
 }
 
-// Selection is what a Copy copies. It is not safe for concurrent use.
-type Selection struct{}
-
-// Select finds the files that c copies and reports what is missing. It reads no contents, but the first
-// bytes of regular files that Unpack may unpack. Close the selection when the changes made from it have been read.
-func (c Copy) Select(ctx context.Context) (*Selection, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Digest is a hash of everything of the selected files that the result of Changes depends on, but
-// for base and modification times: their places relative to Dest, types, modes, link targets, extended attributes, contents, and
-// owners where they are kept. Everything is framed, so that different selections do not hash the same bytes. It does not
-// cover the other fields of Copy.
+// Changes are the selected files as they land on base, with their parents. A nil base is empty.
+// Names in Chown are looked up in base's /etc/passwd and /etc/group.
 //
-// Contents whose digest the tree does not know are read, several files at a time.
-func (s *Selection) Digest(ctx context.Context) ([32]byte, error) {
-	return [32]byte{}, errors.ErrUnsupported
-}
-
-// Changes are the selected files as they land on base, with their parents. Names in Chown are looked up in
-// base's /etc/passwd and /etc/group. What cannot be done ends the sequence with an error. Readers opened from changes
-// must be closed before the selection is.
+// A file that base has already, with the same metadata and contents, is left out when that is known without
+// reading it. The parents of what changes come with base's metadata, so that extractors that know no lower
+// layers make them right.
+//
+// What cannot be done ends the sequence with an error. Readers opened from changes must be closed before the
+// selection is.
 func (s *Selection) Changes(ctx context.Context, base rootfs.Tree) snapshot.Changes {
 	return func(yield func(snapshot.Change, error) bool) {
-		yield(snapshot.Change{}, errors.ErrUnsupported)
+		t, err := s.place(ctx, base)
+		if err != nil {
+			yield(snapshot.Change{}, err)
+			return
+		}
+		t.emit(ctx, yield)
 	}
+}
+
+// WorkDir makes the directory name and its parents where base does not have them, owned by
+// user, which is "user", "user:group" or the numeric forms; empty is root, and so is a name that base's
+// /etc/passwd does not have. What is there keeps its owner and mode, so that there may be no changes.
+func WorkDir(base rootfs.Tree, name, user string, t time.Time) snapshot.Changes {
+	return func(yield func(snapshot.Change, error) bool) {
+		fs, err := workDir(base, name, user, t)
+		if err != nil {
+			yield(snapshot.Change{}, err)
+			return
+		}
+		fs.emit(context.Background(), yield)
+	}
+}
+
+func workDir(base rootfs.Tree, name, user string, tm time.Time) (*tree, error) {
+	o, err := parseOwner(user)
+	if err != nil {
+		return nil, err
+	}
+	own, err := o.lookup(base, false)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTree(base)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := t.resolve(rootName, name)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.mkdirAll(dir, dirAttr{mode: defaultDirMode, owner: own, mtime: tm})
 }
 
 // Close removes temporary files. It may be called again.
-func (s *Selection) Close() error { return nil }
-
-// WorkDir makes the directory path and its parents where base does not have them, owned by user, which is
-// looked up as USER is: empty is root. What is there keeps its owner and mode.
-func WorkDir(base rootfs.Tree, path, user string, t time.Time) snapshot.Changes {
-	return func(yield func(snapshot.Change, error) bool) {
-		yield(snapshot.Change{}, errors.ErrUnsupported)
+func (s *Selection) Close() error {
+	var first error
+	for _, c := range s.closers {
+		if err := c.Close(); err != nil && first == nil {
+			first = err
+		}
 	}
+	s.closers = nil
+	return first
 }
+
+// closers are released with the selection.
+type closers []io.Closer

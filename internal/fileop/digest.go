@@ -1,0 +1,171 @@
+package fileop
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Digest is a hash of everything of the selected files that the result of Changes depends on, but for base
+// and modification times: their places relative to Dest, types, modes, link targets, kept extended attributes,
+// which of them are hard links of each other, contents, and owners where they are kept. Everything is framed, so that
+// different selections do not hash the same bytes. It does not cover the other fields of Copy.
+//
+// Contents whose digest the tree does not know are read, several files at a time.
+func (s *Selection) Digest(ctx context.Context) ([sha256.Size]byte, error) {
+	if err := s.hashContents(ctx); err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	h := framed{h: sha256.New()}
+	h.str("gobuild selection v1")
+	h.num(int64(len(s.items)))
+	for _, it := range s.items {
+		s.hashItem(&h, it)
+	}
+	return [sha256.Size]byte(h.h.Sum(nil)), nil
+}
+
+// hashItem hashes one item. A directory is only the sum of what is in it: neither its name nor
+// its own metadata show in the result.
+func (s *Selection) hashItem(h *framed, it *item) {
+	h.num(int64(len(it.below)))
+	if !it.file.isDir() {
+		h.str("file")
+		h.str(it.name)
+		s.hashFile(h, it, &it.file)
+		return
+	}
+	h.str("directory")
+	first := map[uint64]int64{}
+	for i := range it.below {
+		f := &it.below[i]
+		h.str(it.rel(f))
+		s.hashFile(h, it, f)
+		link := int64(-1)
+		if ino := f.entry.Inode; ino != 0 && f.entry.Header.Typeflag == tar.TypeReg {
+			if n, ok := first[ino]; ok {
+				link = n
+			} else {
+				first[ino] = int64(i)
+			}
+		}
+		h.num(link)
+	}
+}
+
+func (s *Selection) hashFile(h *framed, it *item, f *file) {
+	a := attrOf(f.entry.Header)
+	h.num(int64(a.typ))
+	h.bool(f.implied)
+	h.num(a.mode)
+	keep := it.src.KeepOwner && s.copy.Chown == ""
+	h.bool(keep)
+	if keep {
+		h.num(int64(a.uid))
+		h.num(int64(a.gid))
+	}
+	h.str(a.link)
+	h.num(a.major)
+	h.num(a.minor)
+	h.num(int64(len(a.xattrs)))
+	for _, k := range slices.Sorted(maps.Keys(a.xattrs)) {
+		h.str(k)
+		h.str(a.xattrs[k])
+	}
+	h.num(a.size)
+	if a.typ == tar.TypeReg {
+		h.str(string(f.digest[:]))
+	}
+}
+
+// hashContents finds the digests of contents that are not known yet.
+func (s *Selection) hashContents(ctx context.Context) error {
+	type job struct {
+		it *item
+		f  *file
+	}
+	var jobs []job
+	for _, it := range s.items {
+		for i := -1; i < len(it.below); i++ {
+			f := &it.file
+			if i >= 0 {
+				f = &it.below[i]
+			}
+			if f.entry.Header.Typeflag == tar.TypeReg && f.digest == [sha256.Size]byte{} {
+				jobs = append(jobs, job{it, f})
+			}
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
+		g.Go(func() error {
+			buf := make([]byte, 128<<10)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(jobs) {
+					return nil
+				}
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if err := jobs[i].it.hash(jobs[i].f, buf); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// hash reads f and sets its digest.
+func (it *item) hash(f *file, buf []byte) error {
+	hash := sha256.New()
+	if f.entry.Header.Size > 0 {
+		r, err := it.open(f)
+		if err != nil {
+			return fmt.Errorf("hash contents: %w", err)
+		}
+		defer func() { _ = r.Close() }()
+		n, err := io.CopyBuffer(hash, struct{ io.Reader }{r}, buf)
+		if err != nil {
+			return fmt.Errorf("hash contents: %w", err)
+		}
+		if n != f.entry.Header.Size {
+			return fmt.Errorf("hash contents: %q changed while it was read", show(f.entry.Header.Name))
+		}
+	}
+	hash.Sum(f.digest[:0])
+	return nil
+}
+
+// framed hashes values so that where one ends and the next begins shows in the hash.
+type framed struct {
+	h   hash.Hash
+	buf [binary.MaxVarintLen64]byte
+}
+
+func (f *framed) num(n int64) { f.h.Write(f.buf[:binary.PutVarint(f.buf[:], n)]) }
+
+func (f *framed) bool(b bool) {
+	if b {
+		f.num(1)
+	} else {
+		f.num(0)
+	}
+}
+
+func (f *framed) str(s string) {
+	f.num(int64(len(s)))
+	_, _ = io.WriteString(f.h, s)
+}

@@ -1,0 +1,233 @@
+package fileop
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+)
+
+// Selection is what a Copy copies. Its methods are called from one goroutine at a time.
+type Selection struct {
+	copy    Copy
+	chmod   chmod
+	owner   ownerSpec
+	items   []*item
+	closers closers
+}
+
+// item is one file or directory that a source names, with what is in it.
+type item struct {
+	src *Source
+	// name is what the file is called when it lands in a directory: the last component of the
+	// path as it was written, even when that is a link.
+	name string
+	// path is where the file is in the source's tree, links resolved.
+	path string
+	file file
+	// below is what is copied of a directory, parents first, siblings sorted.
+	below []file
+	// compression is how an archive that is unpacked is compressed.
+	archive     bool
+	compression compression
+}
+
+// file is one file of an item.
+type file struct {
+	entry *rootfs.Entry
+	// implied directories are not selected themselves, but hold files that are.
+	implied bool
+	// digest is that of a regular file's contents; zero when it is not known yet.
+	digest [sha256.Size]byte
+}
+
+// isDir reports whether f is a directory.
+func (f *file) isDir() bool { return f.entry.Header.Typeflag == tar.TypeDir }
+
+// rel is the name of f, a file of it.below, relative to the item.
+func (it *item) rel(f *file) string {
+	if it.path == rootName {
+		return f.entry.Header.Name
+	}
+	return f.entry.Header.Name[len(it.path)+1:]
+}
+
+// open gives the contents of f, a regular file of the item.
+func (it *item) open(f *file) (io.ReadCloser, error) {
+	if it.src.Inline != nil {
+		return io.NopCloser(strings.NewReader(it.src.Inline.Data)), nil
+	}
+	return it.src.Tree.Open(f.entry.Header.Name)
+}
+
+// notFound says that a source is not there, in BuildKit's words.
+type notFound string
+
+func (e notFound) Error() string { return fmt.Sprintf("%q: not found", string(e)) }
+func (notFound) Unwrap() error   { return fs.ErrNotExist }
+
+// Select finds the files that c copies and reports what is missing or malformed. A pattern that nothing
+// matches is no error. Select reads no contents, but the beginning of regular files that may be unpacked.
+//
+// The caller closes the selection when the changes made from it have been read.
+func (c Copy) Select(ctx context.Context) (*Selection, error) {
+	s := &Selection{copy: c}
+	var err error
+	if s.chmod, err = parseChmod(c.Chmod); err != nil {
+		return nil, err
+	}
+	if s.owner, err = parseOwner(c.Chown); err != nil {
+		return nil, err
+	}
+	if c.Link && s.owner.named() {
+		return nil, fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link, use numeric uid[:gid] instead", c.Chown)
+	}
+	for i := range c.Sources {
+		if err := s.source(ctx, &c.Sources[i]); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// source adds the items of src.
+func (s *Selection) source(ctx context.Context, src *Source) error {
+	if src.Inline != nil {
+		s.items = append(s.items, s.inline(src))
+		return nil
+	}
+	f, err := newFilter(&s.copy, src.Path)
+	if err != nil {
+		return err
+	}
+	names, err := expand(ctx, src.Tree, f.path)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		it, err := s.item(ctx, src, name, f)
+		if err != nil {
+			return err
+		}
+		s.items = append(s.items, it)
+	}
+	if f.required != "" && !f.matched {
+		return notFound(f.required)
+	}
+	return nil
+}
+
+func (s *Selection) inline(src *Source) *item {
+	in := src.Inline
+	return &item{src: src, name: in.Name, path: in.Name, file: file{
+		entry: &rootfs.Entry{Header: &tar.Header{
+			Typeflag: tar.TypeReg, Name: in.Name, Size: int64(len(in.Data)), Mode: in.Mode & modePerm, ModTime: s.copy.Time,
+		}},
+		digest: sha256.Sum256([]byte(in.Data)),
+	}}
+}
+
+// item returns the item that name, absolute and without wildcards, stands for.
+func (s *Selection) item(ctx context.Context, src *Source, name string, f *filter) (*item, error) {
+	it := &item{src: src, name: path.Base(name)}
+	var err error
+	var fi fs.FileInfo
+	if it.path, err = rootfs.Resolve(src.Tree, name); err == nil {
+		fi, err = src.Tree.Lstat(it.path)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		if f.required != "" {
+			name = f.required
+		}
+		return nil, notFound(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", name, err)
+	}
+	if it.file, err = fileOf(fi); err != nil {
+		return nil, err
+	}
+	if it.file.isDir() {
+		w := walker{ctx: ctx, item: it, filter: f}
+		return it, w.walk(it.path, matches{})
+	}
+	if s.copy.Unpack && it.file.entry.Header.Typeflag == tar.TypeReg {
+		it.archive, it.compression, err = sniff(func() (io.ReadCloser, error) { return it.open(&it.file) })
+		if err != nil {
+			return nil, fmt.Errorf("read %q: %w", name, err)
+		}
+	}
+	return it, nil
+}
+
+func fileOf(fi fs.FileInfo) (file, error) {
+	e := rootfs.EntryOf(fi)
+	if e == nil {
+		return file{}, fmt.Errorf("read %q: the tree gives no entry", fi.Name())
+	}
+	return file{entry: e, digest: e.Digest}, nil
+}
+
+// walker collects the files below an item.
+type walker struct {
+	ctx     context.Context
+	item    *item
+	filter  *filter
+	pending []file // parents on the way down that are not selected
+}
+
+func (w *walker) walk(dir string, up matches) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
+	list, err := w.item.src.Tree.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read %q: %w", show(dir), err)
+	}
+	for _, d := range list {
+		fi, err := d.Info()
+		if err != nil {
+			return fmt.Errorf("read %q: %w", show(join(dir, d.Name())), err)
+		}
+		f, err := fileOf(fi)
+		if err != nil {
+			return err
+		}
+		if err := w.file(f, up); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) file(f file, up matches) error {
+	in, m, err := w.filter.match(w.item.rel(&f), up)
+	if err != nil {
+		return err
+	}
+	if in {
+		w.filter.matched = true
+		w.item.below = append(append(w.item.below, w.pending...), f)
+		w.pending = w.pending[:0]
+	}
+	if !f.isDir() || !in && !w.filter.mayHold(w.item.rel(&f), m) {
+		return nil
+	}
+	depth := len(w.pending)
+	if !in {
+		f.implied = true
+		w.pending = append(w.pending, f)
+	}
+	err = w.walk(f.entry.Header.Name, m)
+	// What is still pending had nothing in it.
+	w.pending = w.pending[:min(depth, len(w.pending))]
+	return err
+}

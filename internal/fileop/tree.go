@@ -1,0 +1,337 @@
+package fileop
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+)
+
+// rootName is the root of a tree, as rootfs names it.
+const rootName = "."
+
+// tree is a file tree that is being changed: a base, which is only read, and over it in memory
+// what has been looked at or changed. Names are relative and clean, as those of rootfs.Tree. Like the system calls
+// that BuildKit makes, methods other than resolve follow no links.
+type tree struct {
+	base rootfs.Tree // nil: empty
+	root *node
+
+	// The directory that was looked up last, for runs of names in one directory.
+	lastName string
+	last     *node
+}
+
+// node is a file. The names of a hard-linked file share one node.
+type node struct {
+	attr
+	// base is the file's name in the base; empty for files that are made here.
+	base string
+	// children are the files of a directory that have been looked at; the others are in base.
+	children map[string]*node
+	// changed says that the file differs from the one in base.
+	changed bool
+	// hides says that base has a directory here which is gone, with all that is in it.
+	hides bool
+	open  func() (io.ReadCloser, error)
+	// digest is that of the contents; zero when it is not known.
+	digest [sha256.Size]byte
+
+	wanted  bool   // found by emit: the node, or something below it, is a change
+	emitted string // the name under which emit passed it on
+}
+
+// attr is what a file is, but for its contents.
+type attr struct {
+	typ          byte
+	mode         int64
+	uid, gid     int
+	size         int64
+	mtime        time.Time
+	link         string
+	major, minor int64
+	// xattrs are "SCHILY.xattr." records. The map may be shared and is not modified.
+	xattrs map[string]string
+}
+
+const xattrPrefix = "SCHILY.xattr."
+
+// keptXattr reports whether an extended attribute belongs to the image rather than to the machine: file
+// capabilities do, and what users set. Labels of security modules, ACLs and the marks of
+// overlay filesystems do not.
+func keptXattr(record string) bool {
+	name, ok := strings.CutPrefix(record, xattrPrefix)
+	return ok && (name == "security.capability" ||
+		strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay."))
+}
+
+func attrOf(h *tar.Header) attr {
+	a := attr{
+		typ: h.Typeflag, mode: h.Mode & modeAll, uid: h.Uid, gid: h.Gid, mtime: h.ModTime,
+		link: h.Linkname, major: h.Devmajor, minor: h.Devminor,
+	}
+	if a.typ == tar.TypeReg {
+		a.size = h.Size
+	}
+	for k, v := range h.PAXRecords {
+		if !keptXattr(k) {
+			continue
+		}
+		if a.xattrs == nil {
+			a.xattrs = map[string]string{}
+		}
+		a.xattrs[k] = v
+	}
+	return a
+}
+
+func (a *attr) isDir() bool { return a.typ == tar.TypeDir }
+
+func (a *attr) equal(b *attr) bool {
+	return a.typ == b.typ && a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.size == b.size &&
+		a.mtime.Equal(b.mtime) && a.link == b.link && a.major == b.major && a.minor == b.minor &&
+		maps.Equal(a.xattrs, b.xattrs)
+}
+
+// addXattrs sets more extended attributes over those of n.
+func (n *node) addXattrs(more map[string]string) {
+	if len(more) == 0 {
+		return
+	}
+	all := make(map[string]string, len(n.xattrs)+len(more))
+	maps.Copy(all, n.xattrs)
+	maps.Copy(all, more)
+	n.xattrs = all
+}
+
+// update applies f to n and notes whether that changed it.
+func (n *node) update(f func(n *node)) {
+	old := n.attr
+	f(n)
+	n.changed = n.changed || !n.equal(&old)
+}
+
+func newTree(base rootfs.Tree) (*tree, error) {
+	t := &tree{base: base, root: &node{attr: attr{typ: tar.TypeDir, mode: defaultDirMode}}}
+	if base == nil {
+		return t, nil
+	}
+	t.root.base = rootName
+	fi, err := base.Lstat(rootName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read files below: %w", err)
+	}
+	if e := rootfs.EntryOf(fi); e != nil && e.Header.Typeflag == tar.TypeDir {
+		t.root.attr = attrOf(e.Header)
+	}
+	return t, nil
+}
+
+// errNotDir is why a name below a file does not resolve.
+func errNotDir(op, name string) error {
+	return &fs.PathError{Op: op, Path: show(name), Err: syscall.ENOTDIR}
+}
+
+// show returns a name as users write it.
+func show(name string) string { return path.Join("/", name) }
+
+// join is path.Join for a clean directory and a single component.
+func join(dir, name string) string {
+	if dir == rootName {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// child returns the file name in dir, or nil when there is none.
+func (t *tree) child(dir *node, name string) (*node, error) {
+	if n, ok := dir.children[name]; ok {
+		return n, nil
+	}
+	if dir.base == "" || t.base == nil {
+		return nil, nil
+	}
+	full := join(dir.base, name)
+	fi, err := t.base.Lstat(full)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read files below: %w", err)
+	}
+	e := rootfs.EntryOf(fi)
+	if e == nil {
+		return nil, fmt.Errorf("read files below: %s: no entry", show(full))
+	}
+	n := &node{attr: attrOf(e.Header), base: full, digest: e.Digest}
+	if n.typ == tar.TypeReg {
+		n.open = func() (io.ReadCloser, error) { return t.base.Open(full) }
+	}
+	dir.set(name, n)
+	return n, nil
+}
+
+func (n *node) set(name string, c *node) {
+	if n.children == nil {
+		n.children = map[string]*node{}
+	}
+	n.children[name] = c
+}
+
+// lookup returns the file name, or nil when there is none. A file in the place of a parent is an error that
+// wraps syscall.ENOTDIR.
+func (t *tree) lookup(name string) (*node, error) {
+	if name == rootName {
+		return t.root, nil
+	}
+	dir, err := t.lookupDir(parentOf(name))
+	if err != nil || dir == nil {
+		return nil, err
+	}
+	if !dir.isDir() {
+		return nil, errNotDir("lstat", name)
+	}
+	return t.child(dir, path.Base(name))
+}
+
+// lookupDir is lookup for a name that is asked for again and again.
+func (t *tree) lookupDir(name string) (*node, error) {
+	if t.last != nil && t.lastName == name {
+		return t.last, nil
+	}
+	n, err := t.lookup(name)
+	if err == nil && n != nil {
+		t.lastName, t.last = name, n
+	}
+	return n, err
+}
+
+// parentOf is path.Dir for a clean relative name.
+func parentOf(name string) string {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		return name[:i]
+	}
+	return rootName
+}
+
+// put makes name the file n, replacing what was there. The parent must be a directory.
+func (t *tree) put(name string, n *node) error {
+	dir, err := t.lookupDir(parentOf(name))
+	if err != nil {
+		return err
+	}
+	if dir == nil {
+		return &fs.PathError{Op: "create", Path: show(name), Err: fs.ErrNotExist}
+	}
+	if !dir.isDir() {
+		return errNotDir("create", name)
+	}
+	base := path.Base(name)
+	old, err := t.child(dir, base)
+	if err != nil {
+		return err
+	}
+	if old != nil && old.isDir() {
+		t.last = nil // may have been below old
+		n.hides = n.hides || old.hides || old.base != ""
+	} else if old != nil {
+		n.hides = n.hides || old.hides
+	}
+	n.changed = true
+	dir.set(base, n)
+	return nil
+}
+
+// maxLinks is how many links may be followed for one name, as in rootfs.Resolve.
+const maxLinks = 255
+
+// resolve follows all links in name as a process chrooted into the directory root would. The
+// result is relative to the root of the tree, and need not exist. Parents that are files are an error.
+func (t *tree) resolve(root, name string) (string, error) {
+	cur, rest := root, name
+	for links := 0; rest != ""; {
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			if cur != root {
+				cur = parentOf(cur)
+			}
+			continue
+		}
+		next := join(cur, part)
+		n, err := t.lookup(next)
+		if err != nil {
+			return "", err
+		}
+		if n == nil || n.typ != tar.TypeSymlink {
+			cur = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", &fs.PathError{Op: "resolve", Path: show(name), Err: syscall.ELOOP}
+		}
+		if path.IsAbs(n.link) {
+			cur = root
+		}
+		rest = n.link + "/" + rest
+	}
+	return cur, nil
+}
+
+// dirAttr says how directories are made.
+type dirAttr struct {
+	mode  int64
+	owner *owner // nil: as the kernel does for root
+	mtime time.Time
+}
+
+// mkdirAll makes the directory name and its parents where missing; links are not followed. As
+// under Linux, a directory made in one with the setgid bit takes over that bit and, without an
+// owner of its own, the group.
+func (t *tree) mkdirAll(name string, a dirAttr) error {
+	n, err := t.lookup(name)
+	if errors.Is(err, syscall.ENOTDIR) {
+		n, err = nil, nil // report the parent that is none
+	}
+	if err != nil {
+		return err
+	}
+	if n != nil {
+		if !n.isDir() {
+			return errNotDir("mkdir", name)
+		}
+		return nil
+	}
+	up := parentOf(name)
+	if err := t.mkdirAll(up, a); err != nil {
+		return err
+	}
+	dir, err := t.lookup(up)
+	if err != nil {
+		return err
+	}
+	n = &node{attr: attr{typ: tar.TypeDir, mode: a.mode & modePerm, mtime: a.mtime}}
+	if dir.mode&modeSetgid != 0 {
+		n.mode |= modeSetgid
+		n.gid = dir.gid
+	}
+	if a.owner != nil {
+		n.uid, n.gid = a.owner.uid, a.owner.gid
+	}
+	return t.put(name, n)
+}

@@ -1,0 +1,211 @@
+package fileop
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+	"time"
+)
+
+// unpacker extracts a tar archive into a directory of a tree, as if chrooted into that directory: links and ".."
+// do not lead out of it.
+type unpacker struct {
+	ctx  context.Context
+	tree *tree
+	dest string
+	own  *owner    // of all entries; nil keeps the archive's owners
+	made time.Time // mtime of parents that the archive does not mention
+	src  func() (io.ReadCloser, error)
+
+	dir   string   // for spool
+	spool *os.File // contents of files, one after another; has no name
+	end   int64    // of spool
+}
+
+// run extracts the archive, which is compressed with c.
+func (u *unpacker) run(c compression) error {
+	f, err := u.src()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	r, err := decompress(bufio.NewReaderSize(f, 64<<10), c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	tr := tar.NewReader(r)
+	for {
+		if u.ctx.Err() != nil {
+			return context.Cause(u.ctx)
+		}
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		if err := u.entry(h, tr); err != nil {
+			return fmt.Errorf("entry %q: %w", h.Name, err)
+		}
+	}
+}
+
+// entry extracts one entry. What is in its place is replaced, but a directory by a directory,
+// which only changes its metadata. An entry for the directory that is extracted into changes nothing.
+func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
+	if path.Clean(h.Name) == "." {
+		return nil
+	}
+	name, err := u.target(h.Name)
+	if err != nil {
+		return err
+	}
+	old, err := u.tree.lookup(name)
+	if err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		n := old
+		if n == nil || !n.isDir() {
+			n = &node{attr: attr{typ: tar.TypeDir}}
+			if err := u.tree.put(name, n); err != nil {
+				return err
+			}
+		}
+		n.update(func(n *node) { u.describe(n, h) })
+		return nil
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo, tar.TypeLink:
+	default:
+		return fmt.Errorf("unsupported tar entry type %q", h.Typeflag)
+	}
+	if name == u.dest {
+		return errNotDir("replace", name)
+	}
+	if h.Typeflag == tar.TypeLink {
+		return u.hardlink(name, old, h)
+	}
+	n := &node{attr: attr{typ: h.Typeflag, link: h.Linkname, major: h.Devmajor, minor: h.Devminor}}
+	u.describe(n, h)
+	switch n.typ {
+	case tar.TypeSymlink:
+		n.mode = modePerm
+	case tar.TypeReg, tar.TypeGNUSparse:
+		n.typ, n.link = tar.TypeReg, ""
+		if err := u.contents(n, h, body); err != nil {
+			return err
+		}
+	default:
+		n.link = ""
+	}
+	return u.tree.put(name, n)
+}
+
+// target returns where the entry name lands, with its parents made. Links in the parents are followed.
+func (u *unpacker) target(name string) (string, error) {
+	name = path.Clean("/" + name)
+	if name == "/" {
+		return u.dest, nil
+	}
+	dir, err := u.tree.resolve(u.dest, path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	// Parents that the archive does not mention are root's, even with Chown.
+	err = u.tree.mkdirAll(dir, dirAttr{mode: defaultDirMode, owner: &owner{}, mtime: u.made})
+	if err != nil {
+		return "", err
+	}
+	return join(dir, path.Base(name)), nil
+}
+
+// describe gives n the metadata of h.
+func (u *unpacker) describe(n *node, h *tar.Header) {
+	n.uid, n.gid = h.Uid, h.Gid
+	if u.own != nil {
+		n.uid, n.gid = u.own.uid, u.own.gid
+	}
+	n.mode = h.Mode & modeAll
+	n.mtime = h.ModTime
+	if n.mtime.Before(time.Unix(0, 0)) {
+		n.mtime = time.Unix(0, 0)
+	}
+	a := attrOf(h)
+	n.addXattrs(a.xattrs)
+}
+
+// hardlink makes name a further name of the file that h names, and gives that file the metadata of h, as extracting does.
+func (u *unpacker) hardlink(name string, old *node, h *tar.Header) error {
+	to := path.Clean("/" + h.Linkname)
+	dir, err := u.tree.resolve(u.dest, path.Dir(to))
+	if err != nil {
+		return err
+	}
+	n, err := u.tree.lookup(join(dir, path.Base(to)))
+	if err != nil {
+		return err
+	}
+	switch {
+	case n == nil || n == old:
+		return &fs.PathError{Op: "link", Path: h.Linkname, Err: fs.ErrNotExist}
+	case n.isDir():
+		return &fs.PathError{Op: "link", Path: h.Linkname, Err: syscall.EPERM}
+	}
+	mode := n.mode
+	u.describe(n, h)
+	if n.typ == tar.TypeSymlink {
+		n.mode = mode
+	}
+	return u.tree.put(name, n)
+}
+
+// contents makes the body of a regular file the contents of n.
+func (u *unpacker) contents(n *node, h *tar.Header, body io.Reader) error {
+	n.size = h.Size
+	if h.Size == 0 {
+		return nil
+	}
+	if u.spool == nil {
+		var err error
+		if u.spool, err = newSpool(u.dir); err != nil {
+			return err
+		}
+	}
+	w := io.NewOffsetWriter(u.spool, u.end)
+	size, err := io.Copy(w, body)
+	if err != nil {
+		return fmt.Errorf("spool contents: %w", err)
+	}
+	if size != h.Size {
+		return io.ErrUnexpectedEOF
+	}
+	s := io.NewSectionReader(u.spool, u.end, size)
+	n.open = func() (io.ReadCloser, error) { return io.NopCloser(s), nil }
+	u.end += size
+	return nil
+}
+
+// newSpool returns a file that is gone when it is closed, or when the process ends.
+func newSpool(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "unpack-")
+	if err != nil {
+		return nil, fmt.Errorf("spool contents: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("spool contents: %w", err)
+	}
+	return f, nil
+}
