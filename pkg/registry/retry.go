@@ -59,7 +59,13 @@ type persistent struct {
 // RoundTrip implements http.RoundTripper.
 func (t *persistent) RoundTrip(req *http.Request) (*http.Response, error) {
 	b := t.client.backoff()
-	for try := req; ; {
+	// go-containerregistry sends a request whose token had run out again with the body that is used up,
+	// so even the first attempt takes a body of its own.
+	try, err := rewound(req)
+	if err != nil {
+		return nil, err
+	}
+	for {
 		resp, err := t.next.RoundTrip(try)
 		if !passing(resp, err) || !replayable(req) || req.Context().Err() != nil {
 			return resp, err
@@ -82,10 +88,18 @@ func (t *persistent) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-func replayable(req *http.Request) bool {
-	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+// noRetry marks the context of requests that are not to be sent again by [persistent].
+type noRetry struct{}
+
+func withoutRetry(ctx context.Context) context.Context {
+	return context.WithValue(ctx, noRetry{}, true)
 }
 
+func replayable(req *http.Request) bool {
+	return req.Context().Value(noRetry{}) == nil && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil)
+}
+
+// rewound is req with its body at the beginning, when it can be had again.
 func rewound(req *http.Request) (*http.Request, error) {
 	again := req.Clone(req.Context())
 	if req.GetBody != nil {
@@ -93,6 +107,7 @@ func rewound(req *http.Request) (*http.Request, error) {
 		if err != nil {
 			return nil, err
 		}
+		_ = req.Body.Close()
 		again.Body = body
 	}
 	return again, nil

@@ -351,44 +351,35 @@ func (t *transfer) resume(ctx context.Context) int64 {
 
 // send closes the upload with one request that carries the blob from off on.
 func (t *transfer) send(ctx context.Context, off int64) error {
-	rc, err := t.layer.Compressed()
-	if err != nil {
-		return &sourceError{err}
-	}
-	if _, err := io.CopyN(io.Discard, rc, off); err != nil {
-		_ = rc.Close()
-		return &sourceError{err}
-	}
-	src := &source{rc: rc, t: t, off: off, told: off}
 	u := *t.location
 	q := u.Query()
 	q.Set("digest", t.desc.Digest.String())
 	u.RawQuery = q.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), src)
+	// Sent again blindly it would meet an upload that has some of it: run does that, with a look first.
+	req, err := http.NewRequestWithContext(withoutRetry(ctx), http.MethodPut, u.String(), nil)
 	if err != nil {
-		_ = src.Close()
 		return err
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
-	req.ContentLength = t.desc.Size - off
-	if req.ContentLength == 0 {
-		req.Body = http.NoBody
-		_ = src.Close()
-	}
 	if off > 0 {
 		req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", off, t.desc.Size-1))
 	}
+	src := &source{t: t, from: off}
+	if req.ContentLength = t.desc.Size - off; req.ContentLength > 0 {
+		req.Body = src.open()
+		// For a token that runs out just now.
+		req.GetBody = func() (io.ReadCloser, error) { return src.open(), nil }
+	}
 	resp, err := t.s.http.Do(req)
+	if err == nil {
+		defer resp.Body.Close()
+	}
 	if failed := src.failure(); failed != nil {
-		if err == nil {
-			_ = resp.Body.Close()
-		}
 		return &sourceError{failed}
 	}
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
 	if err := transport.CheckError(resp, http.StatusCreated, http.StatusNoContent); err != nil {
 		return t.refused(err)
 	}
@@ -425,47 +416,93 @@ type sourceError struct{ err error }
 func (e *sourceError) Error() string { return "read layer: " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-// source is a layer on its way out. It keeps the error of its reader apart from those of the connection.
+// source is a layer on its way out, from an offset on. It keeps the errors of the layer apart from those
+// of the connection.
 type source struct {
-	rc        io.ReadCloser
-	t         *transfer
-	off, told int64
+	t    *transfer
+	from int64
 
-	mu   sync.Mutex
-	err  error
-	shut bool
+	mu  sync.Mutex
+	err error
 }
 
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.rc.Read(p)
-	s.off += int64(n)
-	if s.off-s.told >= progressStep {
-		s.told = s.off
-		s.t.client.moved(s.t.s, s.t.desc, s.off, Push)
-	}
-	if err == io.EOF && s.off < s.t.desc.Size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil && err != io.EOF {
-		s.mu.Lock()
-		if !s.shut {
-			s.err = err
-		}
-		s.mu.Unlock()
-	}
-	return n, err
-}
-
-// Close is called by net/http at any time, even during Read, whose error does not count then.
-func (s *source) Close() error {
-	s.mu.Lock()
-	s.shut = true
-	s.mu.Unlock()
-	return s.rc.Close()
-}
+func (s *source) open() *outgoing { return &outgoing{source: s, off: s.from, told: s.from} }
 
 func (s *source) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
+}
+
+// outgoing is one request's reader of a source. It opens the layer when it is read, since that may take a
+// request of its own.
+type outgoing struct {
+	source    *source
+	off, told int64
+
+	mu   sync.Mutex // net/http closes a body at any time
+	rc   io.ReadCloser
+	shut bool
+}
+
+// Read implements io.Reader. After Close an error is that of the connection, which gave up the body.
+func (o *outgoing) Read(p []byte) (int, error) {
+	rc, err := o.reader()
+	n := 0
+	if err == nil {
+		n, err = rc.Read(p)
+	}
+	o.off += int64(n)
+	t := o.source.t
+	if o.off-o.told >= progressStep {
+		o.told = o.off
+		t.client.moved(t.s, t.desc, o.off, Push)
+	}
+	if err == io.EOF && o.off < t.desc.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil && err != io.EOF {
+		o.failed(err)
+	}
+	return n, err
+}
+
+func (o *outgoing) reader() (io.ReadCloser, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.shut {
+		return nil, errReaderClosed
+	}
+	if o.rc != nil {
+		return o.rc, nil
+	}
+	rc, err := o.source.t.layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	o.rc = rc
+	_, err = io.CopyN(io.Discard, rc, o.source.from)
+	return rc, err
+}
+
+func (o *outgoing) failed(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.shut {
+		return
+	}
+	o.source.mu.Lock()
+	o.source.err = err
+	o.source.mu.Unlock()
+}
+
+// Close implements io.Closer.
+func (o *outgoing) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.shut = true
+	if o.rc == nil {
+		return nil
+	}
+	return o.rc.Close()
 }

@@ -1,0 +1,500 @@
+package registry_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/gobuild-dev/gobuild/pkg/registry"
+	"github.com/gobuild-dev/gobuild/pkg/registry/registrytest"
+)
+
+// pulled reads the image at ref back, by another client.
+func pulled(t testing.TB, ref string) v1.Image {
+	t.Helper()
+	r, err := name.ParseReference(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(img); err != nil {
+		t.Errorf("%s: %v", ref, err)
+	}
+	return img
+}
+
+func firstLayer(t testing.TB, img v1.Image) v1.Layer {
+	t.Helper()
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layers[0]
+}
+
+func TestPushByTagAndDigest(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	img := randomImage(t, 100_000, 3)
+	h := digest(t, img)
+	for _, ref := range []string{p.Host + "/x:1", p.Host + "/x:2", p.Host + "/x@" + h.String()} {
+		if err := c.PushImage(t.Context(), ref, img); err != nil {
+			t.Fatal(err)
+		}
+		if digest(t, pulled(t, ref)) != h {
+			t.Errorf("%s is another image", ref)
+		}
+	}
+	if n := p.Count("PUT", "/blobs/"); n != 4 {
+		t.Errorf("%d uploads, want one for each of three layers and the config:\n%s", n, p.Log())
+	}
+	err := c.PushImage(t.Context(), p.Host+"/x@sha256:"+strings.Repeat("0", 64), img)
+	if err == nil || !strings.Contains(err.Error(), h.String()) {
+		t.Errorf("pushing to another digest: %v", err)
+	}
+}
+
+// TestUnchangedPushIsOneRequest: what the tag is already isn't looked at blob by blob.
+func TestUnchangedPushIsOneRequest(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	img := randomImage(t, 1000, 3)
+	if err := newClient(t, registry.Options{}).PushImage(t.Context(), p.Host+"/x", img); err != nil {
+		t.Fatal(err)
+	}
+	p.Reset()
+	if err := newClient(t, registry.Options{}).PushImage(t.Context(), p.Host+"/x", img); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.Count("", "/x/"); n != 1 {
+		t.Errorf("%d requests:\n%s", n, p.Log())
+	}
+}
+
+// TestTrap91DuplicateLayers: the same layer twice in an image, and in two images at once, is one upload.
+func TestTrap91DuplicateLayers(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	l := firstLayer(t, randomImage(t, 100_000, 1))
+	img, err := mutate.AppendLayers(empty.Image, l, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			if err := c.PushImage(t.Context(), fmt.Sprintf("%s/x:%d", p.Host, i), img); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := p.Count("PUT", "/blobs/"); n != 2 {
+		t.Errorf("%d uploads, want the layer and the config:\n%s", n, p.Log())
+	}
+	m, err := pulled(t, p.Host+"/x:0").Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Layers) != 2 {
+		t.Errorf("the manifest lists %d layers", len(m.Layers))
+	}
+}
+
+// TestEarlyUploadIsNotRepeated: a layer that was uploaded while the build went on is not touched at the end.
+func TestEarlyUploadIsNotRepeated(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	img := randomImage(t, 100_000, 1)
+	l := firstLayer(t, img)
+	if err := c.UploadLayer(t.Context(), p.Host+"/x", l); err != nil {
+		t.Fatal(err)
+	}
+	h, _ := l.Digest()
+	p.Reset()
+	if err := c.PushImage(t.Context(), p.Host+"/x", img); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.Count("", h.String()) + p.Count("PUT", "/blobs/") - 1; n != 0 {
+		t.Errorf("the layer was touched again:\n%s", p.Log())
+	}
+	pulled(t, p.Host+"/x")
+}
+
+// TestBlobsAreMountedAcrossRepositories: a registry gets each blob once.
+func TestBlobsAreMountedAcrossRepositories(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	img := randomImage(t, 100_000, 3)
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			if err := c.PushImage(t.Context(), fmt.Sprintf("%s/team/x%d", p.Host, i), img); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := p.Count("PUT", "/blobs/"); n != 4 {
+		t.Errorf("%d uploads, want 4:\n%s", n, p.Log())
+	}
+	for i := range 3 {
+		pulled(t, fmt.Sprintf("%s/team/x%d", p.Host, i))
+	}
+}
+
+// TestBaseLayersAreMountedNotMoved: a base in the registry that is pushed to is never downloaded.
+func TestBaseLayersAreMountedNotMoved(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	push(t, p.Host+"/base", randomImage(t, 100_000, 3))
+	p.Reset()
+
+	c := newClient(t, registry.Options{})
+	base, err := c.Image(t.Context(), p.Host+"/base", amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(base, firstLayer(t, randomImage(t, 1000, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PushImage(t.Context(), p.Host+"/app", img); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.Count("GET", "/blobs/"); n != 1 {
+		t.Errorf("%d blobs were downloaded, want the config alone:\n%s", n, p.Log())
+	}
+	if n := p.Count("PUT", "/blobs/"); n != 2 {
+		t.Errorf("%d uploads, want the new layer and the config:\n%s", n, p.Log())
+	}
+	pulled(t, p.Host+"/app")
+}
+
+// TestBaseFromElsewhereIsStreamed: from another registry, layers go through without being kept.
+func TestBaseFromElsewhereIsStreamed(t *testing.T) {
+	from := registrytest.Start(t, registrytest.Config{}).Host
+	to := registrytest.Start(t, registrytest.Config{}).Host
+	push(t, from+"/base", randomImage(t, 1<<20, 2))
+	c := newClient(t, registry.Options{})
+	img, err := c.Image(t.Context(), from+"/base", amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PushImage(t.Context(), to+"/copy", img); err != nil {
+		t.Fatal(err)
+	}
+	if digest(t, pulled(t, to+"/copy")) != digest(t, img) {
+		t.Error("another image")
+	}
+}
+
+func TestFaultsWhilePushing(t *testing.T) {
+	backend := registrytest.Start(t, registrytest.Config{}).Host
+	once := func(method, path string, f registrytest.Fault) registrytest.Fault {
+		return registrytest.Times(1, method, path, f)
+	}
+	for _, tc := range []struct {
+		name   string
+		fault  registrytest.Fault
+		fails  string
+		resent int // PUTs of the layer
+	}{
+		{name: "busy at the start", fault: registrytest.Times(2, "POST", "/uploads/", registrytest.Status(503))},
+		{name: "rate limit", fault: once("PUT", "/uploads/", registrytest.Status(429, "Retry-After: 1")), resent: 2},
+		{name: "internal error at the end", fault: once("PUT", "/uploads/", registrytest.Status(500)), resent: 2},
+		{name: "cut in the middle", fault: once("PUT", "/uploads/", registrytest.CutRequest(1<<20)), resent: 2},
+		{name: "cut and the session gone", fault: sessionGone(once("PUT", "/uploads/", registrytest.CutRequest(1<<20))), resent: 2},
+		{name: "hangs once", fault: once("PUT", "/uploads/", registrytest.Hang()), resent: 2},
+		{name: "answer lost", fault: once("PUT", "/uploads/", lostAnswer), resent: 1},
+		{name: "manifest refused once", fault: once("PUT", "/manifests/", registrytest.Status(502))},
+		{name: "never works", fault: registrytest.Times(1000, "PUT", "/uploads/", registrytest.CutRequest(10)), fails: "upload layer"},
+		{name: "too large", fault: registrytest.Times(1000, "PUT", "/uploads/", registrytest.Status(413)), fails: "large bodies", resent: 1},
+		{name: "no pushing", fault: registrytest.Times(1000, "POST", "/uploads/", registrytest.Status(403)), fails: "access denied"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := registrytest.Before(t, backend)
+			p.Inject(tc.fault)
+			c := newClient(t, registry.Options{StallTimeout: 200 * time.Millisecond, Retries: 3})
+			img := randomImage(t, 3<<20, 1)
+			l := firstLayer(t, img)
+			ref := p.Host + "/" + strings.ReplaceAll(tc.name, " ", "-")
+			err := c.UploadLayer(t.Context(), ref, l)
+			if n := p.Count("PUT", "/uploads/"); tc.resent != 0 && n != tc.resent {
+				t.Errorf("%d attempts, want %d:\n%s", n, tc.resent, p.Log())
+			}
+			if err == nil {
+				err = c.PushImage(t.Context(), ref, img)
+			}
+			if tc.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.fails) {
+					t.Errorf("got %v, want %q", err, tc.fails)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%v\n%s", err, p.Log())
+			}
+			pulled(t, ref)
+		})
+	}
+}
+
+// TestTrap87UploadsGoOn: after a cut, only what is missing is sent, where the registry says what it has. The CNCF
+// distribution does not after a request that broke, so this is a registry by the book (distribution-spec, "Pushing a
+// blob in chunks").
+func TestTrap87UploadsGoOn(t *testing.T) {
+	const size, cut = 8 << 20, 6 << 20
+	layer := firstLayer(t, randomImage(t, size, 1))
+	var got bytes.Buffer
+	var mu sync.Mutex
+	var ranges []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("Location", "/v2/x/blobs/uploads/1")
+		switch {
+		case r.Method == http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
+		case r.Method == http.MethodPost:
+			w.WriteHeader(http.StatusAccepted)
+		case r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/uploads/"):
+			w.Header().Set("Range", fmt.Sprintf("0-%d", got.Len()-1))
+			w.WriteHeader(http.StatusNoContent)
+		case r.Method == http.MethodPut && got.Len() == 0:
+			_, _ = io.CopyN(&got, r.Body, cut)
+			panic(http.ErrAbortHandler)
+		case r.Method == http.MethodPut:
+			ranges = append(ranges, r.Header.Get("Content-Range"))
+			_, _ = io.Copy(&got, r.Body)
+			w.WriteHeader(http.StatusCreated)
+		}
+	}))
+	defer server.Close()
+	c := newClient(t, registry.Options{})
+	if err := c.UploadLayer(t.Context(), strings.TrimPrefix(server.URL, "http://")+"/x", layer); err != nil {
+		t.Fatal(err)
+	}
+	total, _ := layer.Size()
+	if want := fmt.Sprintf("%d-%d", cut, total-1); len(ranges) != 1 || ranges[0] != want {
+		t.Errorf("ranges %q, want %q once", ranges, want)
+	}
+	h, n, err := v1.SHA256(&got)
+	if want, _ := layer.Digest(); err != nil || h != want {
+		t.Errorf("%d bytes of %d with digest %v, want %v", n, total, h, want)
+	}
+}
+
+// sessionGone refuses to say how far an upload is.
+func sessionGone(f registrytest.Fault) registrytest.Fault {
+	return func(r *http.Request, next http.Handler) http.Handler {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/uploads/") {
+			return registrytest.Status(404)(r, next)
+		}
+		return f(r, next)
+	}
+}
+
+// lostAnswer lets the request arrive, and the answer not.
+func lostAnswer(_ *http.Request, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&nowhere{header: http.Header{}}, r)
+		panic(http.ErrAbortHandler)
+	})
+}
+
+type nowhere struct{ header http.Header }
+
+func (n *nowhere) Header() http.Header         { return n.header }
+func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }
+func (n *nowhere) WriteHeader(int)             {}
+
+func TestMountThatIsRefusedBecomesAnUpload(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	img := randomImage(t, 100_000, 1)
+	if err := c.PushImage(t.Context(), p.Host+"/a", img); err != nil {
+		t.Fatal(err)
+	}
+	p.Inject(func(r *http.Request, next http.Handler) http.Handler {
+		if r.URL.Query().Get("mount") == "" {
+			return nil
+		}
+		return registrytest.Status(http.StatusMethodNotAllowed)(r, next)
+	})
+	if err := c.PushImage(t.Context(), p.Host+"/b", img); err != nil {
+		t.Fatal(err)
+	}
+	pulled(t, p.Host+"/b")
+}
+
+// TestTokens: scopes are asked for, mounts ask for those of their source, and tokens are renewed when they run out.
+func TestTokens(t *testing.T) {
+	backend := registrytest.Start(t, registrytest.Config{}).Host
+	base := randomImage(t, 1000, 2)
+	push(t, backend+"/base", base)
+	layer, err := firstLayer(t, base).Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var denied atomic.Bool
+	for name, tokens := range map[string]*registrytest.Tokens{
+		"that last":      {},
+		"that run out":   {Uses: 2},
+		"without source": {Deny: func(s string) bool { return denied.Load() && s == "repository:base:pull" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := registrytest.Before(t, backend)
+			tokens.User, tokens.Password = "alice", "secret"
+			p.RequireTokens(tokens)
+			k, err := registry.ParseDockerConfig([]byte(`{"auths":{"`+p.Host+`":{"auth":"YWxpY2U6c2VjcmV0"}}}`), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := newClient(t, registry.Options{Keychain: k})
+			base, err := c.Image(t.Context(), p.Host+"/base", amd64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			img, err := mutate.AppendLayers(base, firstLayer(t, randomImage(t, 100_000, 1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			denied.Store(true)
+			defer denied.Store(false)
+			repo := "app-" + strings.ReplaceAll(name, " ", "-")
+			if err := c.PushImage(t.Context(), p.Host+"/"+repo, img); err != nil {
+				t.Fatalf("%v\n%s", err, p.Log())
+			}
+			pulled(t, backend+"/"+repo)
+			mounted := true
+			for _, r := range p.Seen("PUT", "/uploads/") {
+				mounted = mounted && r.Query.Get("digest") != layer.String()
+			}
+			if mounted != (tokens.Deny == nil) {
+				t.Errorf("the base was mounted: %v\n%s", mounted, p.Log())
+			}
+			if tokens.Uses > 0 && tokens.Issued() < 3 {
+				t.Errorf("%d tokens", tokens.Issued())
+			}
+		})
+	}
+}
+
+func TestTrap86CheckPush(t *testing.T) {
+	locked := registrytest.Start(t, registrytest.Config{Htpasswd: registrytest.Alice}).Host
+	c := newClient(t, registry.Options{})
+	if err := c.CheckPush(t.Context(), locked+"/x"); err == nil || registry.Status(err) != 401 {
+		t.Errorf("got %v, want 401", err)
+	}
+	open := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	if err := c.CheckPush(t.Context(), open.Host+"/x"); err != nil {
+		t.Error(err)
+	}
+	if open.Count("DELETE", "/uploads/") != 1 {
+		t.Errorf("the upload was left open:\n%s", open.Log())
+	}
+	// A registry that cannot be asked is pushed to.
+	open.Inject(registrytest.Times(1000, "POST", "/uploads/", registrytest.Status(404)))
+	if err := c.CheckPush(t.Context(), open.Host+"/x"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForgottenBlobIsSentAgain: a registry that dropped what was uploaded early gets it again.
+func TestForgottenBlobIsSentAgain(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	img := randomImage(t, 1000, 1)
+	l := firstLayer(t, img)
+	if err := c.UploadLayer(t.Context(), p.Host+"/x", l); err != nil {
+		t.Fatal(err)
+	}
+	h, _ := l.Digest()
+	req, _ := http.NewRequest(http.MethodDelete, "http://"+p.Host+"/v2/x/blobs/"+h.String(), nil)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil || resp.StatusCode != http.StatusAccepted {
+		t.Fatal(resp, err)
+	}
+	resp.Body.Close()
+	if err := c.PushImage(t.Context(), p.Host+"/x", img); err != nil {
+		t.Fatal(err)
+	}
+	pulled(t, p.Host+"/x")
+}
+
+// unreadable is a layer whose reader fails.
+type unreadable struct {
+	v1.Layer
+	opened int
+}
+
+var errUnreadable = errors.New("disk on fire")
+
+func (u *unreadable) Compressed() (io.ReadCloser, error) {
+	u.opened++
+	return io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, 100)), failing{})), nil
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errUnreadable }
+
+func TestUnreadableLayerIsNotRetried(t *testing.T) {
+	host := registrytest.Start(t, registrytest.Config{}).Host
+	l := &unreadable{Layer: firstLayer(t, randomImage(t, 1000, 1))}
+	err := newClient(t, registry.Options{}).UploadLayer(t.Context(), host+"/x", l)
+	if !errors.Is(err, errUnreadable) || l.opened != 1 {
+		t.Errorf("opened %d times: %v", l.opened, err)
+	}
+}
+
+func TestEmptyAndForeignLayers(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	if err := c.UploadLayer(t.Context(), p.Host+"/x", static.NewLayer(nil, types.OCILayer)); err != nil {
+		t.Error(err)
+	}
+	n := p.Count("", "/x/")
+	if err := c.UploadLayer(t.Context(), p.Host+"/x", static.NewLayer([]byte("x"), types.DockerForeignLayer)); err != nil {
+		t.Error(err)
+	}
+	if p.Count("", "/x/") != n {
+		t.Error("a layer that may not be distributed was")
+	}
+}
+
+func TestCancelledPushSaysWhy(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	p.Inject(registrytest.Times(1000, "PUT", "/uploads/", registrytest.Hang()))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("stage b failed")
+	time.AfterFunc(100*time.Millisecond, func() { cancel(why) })
+	err := newClient(t, registry.Options{}).PushImage(ctx, p.Host+"/x", randomImage(t, 1<<20, 2))
+	if !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+	if resp, err := http.Head("http://" + p.Host + "/v2/x/manifests/latest"); err != nil || resp.StatusCode != 404 {
+		t.Errorf("the tag is there: %v, %v", resp, err)
+	}
+}
