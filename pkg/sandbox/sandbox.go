@@ -37,7 +37,8 @@ type Root interface {
 	// Changes ends the layer that Run calls since Open or the last Changes made, and returns what it
 	// changed. The sequence may be consumed while later methods are called; a driver that cannot do
 	// both lets the later call wait until the sequence has been consumed or abandoned. Owners
-	// in the headers are those the image should have.
+	// in the headers are those the image should have. The contents of a file must be read before
+	// the next change is asked for.
 	Changes(ctx context.Context) snapshot.Changes
 
 	// Commit says, once for each Changes and in their order, which layer they became, so that a later

@@ -1,0 +1,217 @@
+package child
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/idmap"
+)
+
+// waitForIDs is the name of the operation that comes before another one in a namespace whose ids are
+// mapped by helpers.
+const waitForIDs = "wait-for-ids"
+
+// Command is a child to be.
+type Command struct {
+	// Op is the operation that Main is asked for.
+	Op string
+	// Namespaces are the CLONE_NEW flags of the namespaces that the child gets of its own.
+	Namespaces uintptr
+	// IDs, when not nil, asks for a user namespace, too.
+	IDs *idmap.Map
+	// Stdin, Stdout and Stderr are as in exec.Cmd, but that what the child writes to a nil Stderr is added to
+	// its error.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Process is a running child, to be waited for with Wait.
+type Process struct {
+	*Conn
+	cmd      *exec.Cmd
+	cause    func() error
+	in, out  *os.File
+	stderr   bytes.Buffer
+	reported error
+}
+
+// Start starts the child. When ctx is done it is killed, and with it everything in a PID namespace that is
+// its own. It is also told to end by the end of its pipe when this process dies.
+func (c Command) Start(ctx context.Context) (*Process, error) {
+	p := &Process{cause: func() error { return context.Cause(ctx) }}
+	childIn, in, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start child: %w", err)
+	}
+	defer childIn.Close()
+	out, childOut, err := os.Pipe()
+	if err != nil {
+		in.Close()
+		return nil, fmt.Errorf("start child: %w", err)
+	}
+	defer childOut.Close()
+	p.in, p.out = in, out
+	p.Conn = newConn(out, in)
+
+	p.cmd = exec.CommandContext(ctx, executable())
+	p.cmd.Args = []string{name, c.Op}
+	p.cmd.Env = []string{}
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	if c.Stderr == nil {
+		p.cmd.Stderr = &p.stderr
+	}
+	p.cmd.ExtraFiles = []*os.File{childIn, childOut}
+	p.cmd.SysProcAttr = c.attributes(p.cmd)
+	if err := p.cmd.Start(); err != nil {
+		in.Close()
+		out.Close()
+		return nil, fmt.Errorf("start child: %w", err)
+	}
+	if c.IDs != nil && c.IDs.Helpers {
+		if err := p.giveIDs(c.IDs); err != nil {
+			p.Kill()
+			return nil, errors.Join(err, p.wait())
+		}
+	}
+	return p, nil
+}
+
+func (c Command) attributes(cmd *exec.Cmd) *syscall.SysProcAttr {
+	// A session of its own keeps a terminal's signals away from the child: it is ctx that ends it.
+	attr := &syscall.SysProcAttr{Setsid: true, Cloneflags: c.Namespaces}
+	switch {
+	case c.IDs == nil:
+	case c.IDs.Helpers:
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		cmd.Args = []string{name, waitForIDs, c.Op}
+	default:
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		attr.UidMappings, attr.GidMappings = c.IDs.UIDs, c.IDs.GIDs
+		attr.GidMappingsEnableSetgroups = c.IDs.SetGroups
+	}
+	return attr
+}
+
+// giveIDs has the ids of a child mapped, and lets it go on.
+func (p *Process) giveIDs(m *idmap.Map) error {
+	if err := m.Write(p.cmd.Process.Pid); err != nil {
+		return err
+	}
+	// One byte, because the child reads no more of what is for the program that it becomes.
+	if _, err := p.in.Write([]byte{0}); err != nil {
+		return fmt.Errorf("start child: %w", err)
+	}
+	return nil
+}
+
+// Kill ends the child at once. It must still be waited for.
+func (p *Process) Kill() { _ = p.cmd.Process.Kill() } // it may have ended by itself
+
+// Receive is Conn.Receive, whose error Finish will return again.
+func (p *Process) Receive(v any) error {
+	err := p.Conn.Receive(v)
+	var e *Error
+	if errors.As(err, &e) {
+		p.reported = e
+	}
+	return err
+}
+
+// Finish waits for a child that has nothing more to say. Its error is the one that the child
+// reported; when it was killed because ctx was done, the cause of that.
+func (p *Process) Finish() error {
+	var m message
+	if err := p.Conn.in.Decode(&m); err == nil && m.Error != nil {
+		p.reported = m.Error
+	}
+	err := p.wait()
+	switch {
+	case err == nil:
+		return p.reported
+	case p.cause() != nil:
+		return p.cause()
+	case p.reported != nil:
+		return p.reported
+	}
+	return err
+}
+
+// wait reaps the child.
+func (p *Process) wait() error {
+	err := p.cmd.Wait()
+	p.in.Close()
+	p.out.Close()
+	if err != nil {
+		return fmt.Errorf("child ended: %w%s", err, lastLines(p.stderr.Bytes()))
+	}
+	return nil
+}
+
+// lastLines returns the end of what a child wrote before it died.
+func lastLines(text []byte) string {
+	const enough = 2000
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return ""
+	}
+	if len(text) > enough {
+		text = text[len(text)-enough:]
+	}
+	return ": " + string(text)
+}
+
+// executable returns a path to this program. The path by which it was started is better than /proc/self/exe: the
+// child then runs from a mount of its own mount namespace, which it can make read-only for the step.
+func executable() string {
+	const self = "/proc/self/exe"
+	path, err := os.Executable()
+	if err != nil {
+		return self
+	}
+	var a, b unix.Stat_t
+	if unix.Stat(self, &a) != nil || unix.Stat(path, &b) != nil || a.Ino != b.Ino || a.Dev != b.Dev {
+		return self // it was replaced or removed since
+	}
+	return path
+}
+
+// prepare is the first thing in a child.
+func prepare() error {
+	runtime.LockOSThread()
+	// Whatever else was inherited is not for the programs that the child starts.
+	if err := unix.CloseRange(fdIn, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("start child: close inherited files: %w", err)
+	}
+	return nil
+}
+
+// becomeRoot waits until the ids of this process's user namespace are mapped, and starts the program anew:
+// with an id that is not mapped it had to lose its capabilities, as root it gains them again.
+func becomeRoot(_ *Conn, args []string) error {
+	var b [1]byte
+	if _, err := unix.Read(fdIn, b[:]); err != nil {
+		return fmt.Errorf("start child: wait for ids: %w", err)
+	}
+	for _, fd := range []int{fdIn, fdOut} {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("start child: %w", err)
+		}
+	}
+	path := executable()
+	if err := unix.Exec(path, append([]string{name}, args...), nil); err != nil {
+		return fmt.Errorf("start child: execute %s: %w", path, err)
+	}
+	return nil
+}
+
+// Reported says whether the child has sent an error.
+func (p *Process) Reported() bool { return p.reported != nil }

@@ -1,0 +1,106 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/child"
+)
+
+// Child is the operation of the child.
+func Child(c *child.Conn) error {
+	var spec Spec
+	if err := c.Receive(&spec); err != nil {
+		return err
+	}
+	go dieWithParent(c)
+	resetSignals()
+	unix.Umask(0o022)
+	stubs, err := enter(&spec)
+	if err != nil {
+		return err
+	}
+	if spec.Probe {
+		return nil
+	}
+	result, err := spec.run()
+	if err != nil {
+		return err
+	}
+	if err := killAll(); err != nil {
+		return err
+	}
+	if err := stubs.remove(); err != nil {
+		return err
+	}
+	return c.Send(result)
+}
+
+// dieWithParent ends this process, and with it its PID namespace, when the builder has gone.
+func dieWithParent(c *child.Conn) {
+	var nothing struct{}
+	_ = c.Receive(&nothing) // nothing is ever sent: this is the end of the pipe
+	os.Exit(1)
+}
+
+// resetSignals gives signals that the builder was started to ignore, as by nohup, their default action
+// in the step: a handler, unlike an ignored signal, does not outlive the execution of a program.
+func resetSignals() {
+	for s := syscall.Signal(1); s < 32; s++ {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+}
+
+// run starts the program and reaps until it ends.
+func (s *Spec) run() (Result, error) {
+	pid, result, err := s.start()
+	if err != nil || result != nil {
+		return deref(result), err
+	}
+	for {
+		var status unix.WaitStatus
+		got, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return Result{}, fmt.Errorf("wait for process: %w", err)
+		case got != pid:
+			// An orphan has ended.
+		case status.Signaled():
+			return Result{Code: 128 + int(status.Signal())}, nil
+		case status.Exited():
+			return Result{Code: status.ExitStatus()}, nil
+		}
+	}
+}
+
+func deref(r *Result) Result {
+	if r == nil {
+		return Result{}
+	}
+	return *r
+}
+
+// killAll ends every other process of the PID namespace and waits for them, so that nothing changes files any
+// more.
+func killAll() error {
+	for {
+		if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("kill processes: %w", err)
+		}
+		_, err := unix.Wait4(-1, nil, 0, nil)
+		switch {
+		case errors.Is(err, unix.ECHILD):
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait for processes: %w", err)
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// system mounts what every program expects to find, names the host and brings the loopback interface up.
+func (m *mounter) system(spec *Spec) error {
+	if err := m.proc(); err != nil {
+		return err
+	}
+	if err := m.dev(); err != nil {
+		return err
+	}
+	if err := m.sys(); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
+		return fmt.Errorf("set hostname: %w", err)
+	}
+	if spec.Network {
+		return loopbackUp()
+	}
+	return nil
+}
+
+// proc mounts the process list of this PID namespace. In a container that has masked parts of /proc the kernel refuses
+// that to a user namespace; the builder's /proc, which shows more processes, has to do then.
+func (m *mounter) proc() error {
+	err := m.dir("proc", "/proc", "proc", harmless, "")
+	if errors.Is(err, unix.EPERM) {
+		return m.dir("proc", "/proc", "", unix.MS_BIND|unix.MS_REC, "")
+	}
+	return err
+}
+
+// sys mounts /sys read-only. A network namespace that belongs to another user namespace than this process
+// does not let it mount its own: then it is the builder's.
+func (m *mounter) sys() error {
+	err := m.dir("sysfs", "/sys", "sysfs", harmless|unix.MS_RDONLY, "")
+	if errors.Is(err, unix.EPERM) {
+		return m.bindSys()
+	}
+	if err != nil {
+		return err
+	}
+	m.cgroup()
+	return nil
+}
+
+func (m *mounter) bindSys() error {
+	if err := m.dir("sys", "/sys", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/sys", unix.AT_RECURSIVE, &attr); err != nil {
+		// Better none than one that can be written to.
+		if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount /sys: %w", err)
+		}
+	}
+	return nil
+}
+
+// cgroup mounts the unified hierarchy, as far as a step may see it. Few programs miss it.
+func (m *mounter) cgroup() {
+	var fs unix.Statfs_t
+	if unix.Statfs("sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+		_ = unix.Mount("cgroup", "/sys/fs/cgroup", "cgroup2", harmless|unix.MS_RDONLY, "")
+	}
+}
+
+type device struct {
+	name         string
+	major, minor uint32
+}
+
+func devices() []device {
+	return []device{
+		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+	}
+}
+
+// dev makes a /dev that has nothing of the machine's devices.
+func (m *mounter) dev() error {
+	if err := m.dir("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=755,size=65536k"); err != nil {
+		return err
+	}
+	for _, d := range devices() {
+		if err := m.device(d); err != nil {
+			return err
+		}
+	}
+	if err := m.devDirs(); err != nil {
+		return err
+	}
+	links := [][2]string{
+		{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"}, {"/proc/self/fd/1", "/dev/stdout"},
+		{"/proc/self/fd/2", "/dev/stderr"}, {"pts/ptmx", "/dev/ptmx"},
+	}
+	if _, err := os.Stat("/proc/kcore"); err == nil {
+		links = append(links, [2]string{"/proc/kcore", "/dev/core"})
+	}
+	for _, l := range links {
+		if err := os.Symlink(l[0], l[1]); err != nil {
+			return fmt.Errorf("make /dev: %w", err)
+		}
+	}
+	return nil
+}
+
+func (m *mounter) devDirs() error {
+	pts := "newinstance,ptmxmode=0666,mode=0620"
+	err := m.dir("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, pts+",gid=5")
+	if errors.Is(err, unix.EINVAL) {
+		err = m.dir("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, pts) // group 5 is not mapped
+	}
+	if err != nil {
+		return err
+	}
+	if err := m.dir("shm", "/dev/shm", "tmpfs", harmless, "mode=1777,size=65536k"); err != nil {
+		return err
+	}
+	err = m.dir("mqueue", "/dev/mqueue", "mqueue", harmless, "")
+	if errors.Is(err, unix.ENODEV) {
+		return nil // a kernel without message queues
+	}
+	return err
+}
+
+// device makes a node, or binds the builder's where nodes are not permitted.
+func (m *mounter) device(d device) error {
+	path := "/dev/" + d.name
+	err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor)))
+	if errors.Is(err, unix.EPERM) {
+		return m.file(strings.TrimPrefix(path, "/"), path, 0)
+	}
+	if err == nil {
+		err = unix.Chmod(path, 0o666)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	return nil
+}
+
+// loopbackUp brings the one interface of a fresh network namespace up.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	return nil
+}

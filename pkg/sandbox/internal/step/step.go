@@ -1,0 +1,88 @@
+// Package step turns the processes of sandbox's contract into those that a worker runs.
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
+)
+
+// defaultHostname is the name of the host that steps see, the one that BuildKit gives.
+const defaultHostname = "buildkitsandbox"
+
+// Run runs p in the root that spec describes; it fills in the rest of spec.
+func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Process) error {
+	if len(p.Args) == 0 {
+		return errors.New("run process: no program")
+	}
+	hostname := p.Hostname
+	if hostname == "" {
+		hostname = defaultHostname
+	}
+	resolvConf, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("run process: %w", err)
+	}
+	spec.Files = []process.File{
+		{Path: "/etc/resolv.conf", Mode: 0o644, Data: resolvConf},
+		{Path: "/etc/hosts", Mode: 0o644, Data: hosts(hostname)},
+	}
+	for _, f := range p.Files {
+		spec.Files = append(spec.Files, process.File(f))
+	}
+	spec.Args, spec.Env, spec.Dir, spec.User = p.Args, p.Env, p.Dir, p.User
+	spec.Hostname, spec.Network = hostname, p.Network == sandbox.NetworkNone
+	stdout, stderr := streams(p)
+	result, err := w.Run(ctx, &spec, stdout, stderr)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("run process: %w", err)
+	case result.Reason != "":
+		return fmt.Errorf("%s: %w", result.Reason, &sandbox.ExitError{Code: result.Code})
+	case result.Code != 0:
+		return &sandbox.ExitError{Code: result.Code}
+	}
+	return nil
+}
+
+func hosts(hostname string) []byte {
+	return fmt.Appendf(nil, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", hostname)
+}
+
+// streams returns writers of which only one is used at a time. The same writer twice stays one, so that
+// both streams share a pipe and keep their order.
+func streams(p sandbox.Process) (stdout, stderr io.Writer) {
+	mu := new(sync.Mutex)
+	stdout = &lockedWriter{mu, orDiscard(p.Stdout)}
+	if p.Stderr == p.Stdout {
+		return stdout, stdout
+	}
+	return stdout, &lockedWriter{mu, orDiscard(p.Stderr)}
+}
+
+func orDiscard(w io.Writer) io.Writer {
+	if w == nil {
+		return io.Discard
+	}
+	return w
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

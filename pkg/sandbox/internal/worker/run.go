@@ -1,0 +1,45 @@
+package worker
+
+import (
+	"context"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/child"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
+)
+
+// Run runs a step in a process tree and mount namespace of its own. When it returns nothing is left of either.
+func (w *Worker) Run(ctx context.Context, spec *process.Spec, stdout, stderr io.Writer) (process.Result, error) {
+	spec.Overlay.UserXattr = w.userXattr
+	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if spec.Network {
+		namespaces |= unix.CLONE_NEWNET
+	}
+	if unifiedCgroups() {
+		namespaces |= unix.CLONE_NEWCGROUP
+	}
+	p, err := child.Command{
+		Op: process.Op, IDs: w.ids, Namespaces: namespaces, Stdout: stdout, Stderr: stderr,
+	}.Start(ctx)
+	if err != nil {
+		return process.Result{}, err
+	}
+	if err := p.Send(spec); err != nil {
+		p.Kill()
+		return process.Result{}, errorsFirst(p.Finish(), err)
+	}
+	var result process.Result
+	if !spec.Probe {
+		if err := p.Receive(&result); err != nil {
+			return process.Result{}, errorsFirst(p.Finish(), err)
+		}
+	}
+	return result, p.Finish()
+}
+
+func unifiedCgroups() bool {
+	var fs unix.Statfs_t
+	return unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
+}

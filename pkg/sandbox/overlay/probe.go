@@ -1,0 +1,53 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
+)
+
+// Probe implements sandbox.Driver. It mounts an empty root with all that steps find in it, where roots will lie.
+func (d *Driver) Probe(ctx context.Context) error {
+	s, err := d.open()
+	if err != nil {
+		return err
+	}
+	r, err := newRoot(ctx, d, s)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	spec, err := r.spec()
+	if err != nil {
+		return err
+	}
+	spec.Probe = true
+	spec.Hostname = "probe"
+	if _, err = s.worker.Run(ctx, &spec, nil, nil); err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return explain(s, err)
+}
+
+// explain says what keeps a mount from working and what would help.
+func explain(s *store, err error) error {
+	var fs unix.Statfs_t
+	if unix.Statfs(s.dir, &fs) == nil && fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		return errors.New("overlayfs cannot have its upper directory on overlayfs: give --work-dir a directory on a volume")
+	}
+	if hint := worker.Hint(s.worker, err); hint != "" {
+		return errors.New(hint)
+	}
+	if errors.Is(err, unix.ENODEV) && strings.Contains(err.Error(), "overlay") {
+		return errors.New("this kernel has no overlayfs: load the module overlay")
+	}
+	return fmt.Errorf("cannot mount an overlay in %s: %w", s.dir, err)
+}
