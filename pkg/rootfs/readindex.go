@@ -135,6 +135,10 @@ func tidy(h *tar.Header) {
 	if h.Typeflag == tar.TypeLink {
 		h.Linkname = Clean(h.Linkname)
 	}
+	switch h.Typeflag {
+	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo:
+		h.Size = 0 // some writers repeat the size of a link's target; there are no contents
+	}
 	h.Xattrs = nil //nolint:staticcheck // it repeats PAXRecords
 	for k := range h.PAXRecords {
 		if isHeaderKey(k) {

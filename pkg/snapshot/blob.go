@@ -31,7 +31,7 @@ type Blob struct {
 	path   string       // where the file is now
 }
 
-var _ v1.Layer = (*Blob)(nil)
+var _ rootfs.Indexed = (*Blob)(nil)
 
 // OpenBlob returns the layer whose compressed bytes are in the file path. The file is opened when
 // its bytes are asked for, and not checked against desc: see [Verify].
@@ -60,6 +60,9 @@ func (b *Blob) Descriptor() (*v1.Descriptor, error) {
 	d := b.desc
 	return &d, nil
 }
+
+// FileIndex is Index, for rootfs.Of.
+func (b *Blob) FileIndex() *rootfs.Index { return b.Index }
 
 // Moved says that the file is at path now.
 func (b *Blob) Moved(path string) {

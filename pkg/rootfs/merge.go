@@ -1,0 +1,276 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"syscall"
+)
+
+// Names that say that something is gone (image-spec, layer.md).
+const (
+	whiteoutPrefix = ".wh."
+	opaqueMarker   = ".wh..wh..opq"
+)
+
+// Limits on what a stack of layers may make of few bytes.
+const (
+	// maxName is PATH_MAX: nobody could extract longer names. It also bounds how deep directories lie in
+	// each other, and with that all recursion over a tree.
+	maxName = 4096
+	// maxImplicit bounds the directories that are only implied by the names of others: a
+	// name of 4096 bytes implies two thousand.
+	maxImplicit = 1 << 20
+)
+
+// node is one name in a tree of layers. Nodes that a finished tree holds are never changed: a
+// merger copies those that it did not make itself.
+type node struct {
+	rec      *Record          // nil for a directory that is only implied
+	children map[string]*node // nil for what is no directory
+	owner    *merger
+	inode    uint64 // as Entry.Inode
+	layer    int32  // that gave the name, counted from below
+	source   int32  // that has the contents; differs from layer for a link to a file below
+}
+
+func (n *node) isDir() bool { return n.children != nil }
+
+func (n *node) isLink() bool { return n.rec != nil && n.rec.Header.Typeflag == tar.TypeSymlink }
+
+// merger puts layers on top of a tree.
+type merger struct {
+	root     *node
+	layer    int32 // the one that is being added
+	inodes   uint64
+	implicit int
+	// links holds the inode of files of lower layers that this layer links to. The files
+	// below keep theirs: an overlay copies a file up to link to it.
+	links map[*Record]uint64
+
+	// The directory of the last record, which is mostly that of the next too.
+	lastName string
+	lastDir  *node
+	trail    []*node // scratch of enter
+}
+
+// add puts the layer that x lists on top.
+func (m *merger) add(layer int32, x *Index) error {
+	m.layer, m.links, m.lastDir = layer, nil, nil
+	for i := range x.Records {
+		if err := m.record(&x.Records[i]); err != nil {
+			return fmt.Errorf("%q: %w", x.Records[i].Header.Name, err)
+		}
+	}
+	return nil
+}
+
+func (m *merger) record(rec *Record) error {
+	name := rec.Header.Name
+	if name == "." {
+		if rec.Header.Typeflag == tar.TypeDir {
+			m.root = m.own(m.root)
+			m.root.rec, m.root.layer = rec, m.layer
+		}
+		return nil
+	}
+	dirName, base := split(name)
+	if strings.HasPrefix(dirName, whiteoutPrefix) || strings.Contains(dirName, "/"+whiteoutPrefix) {
+		return nil // what aufs kept in directories of its own
+	}
+	dir, err := m.parent(dirName)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(base, whiteoutPrefix) {
+		return m.whiteout(dir, base)
+	}
+	switch rec.Header.Typeflag {
+	case tar.TypeDir:
+		m.addDir(dir, base, rec)
+	case tar.TypeLink:
+		return m.addLink(dir, base, rec)
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		m.put(dir, base, &node{rec: rec, layer: m.layer, source: m.layer})
+	default:
+		return fmt.Errorf("unknown type of file %q", rec.Header.Typeflag)
+	}
+	return nil
+}
+
+// addDir makes a directory, or changes the metadata of the one that is there.
+func (m *merger) addDir(dir *node, base string, rec *Record) {
+	n := dir.children[base]
+	if n == nil || !n.isDir() {
+		m.put(dir, base, &node{rec: rec, layer: m.layer, source: m.layer, children: map[string]*node{}})
+		return
+	}
+	n = m.own(n)
+	n.rec, n.layer, n.source = rec, m.layer, m.layer
+	dir.children[base] = n
+}
+
+// addLink makes another name of a file.
+func (m *merger) addLink(dir *node, base string, rec *Record) error {
+	target, err := m.find(rec.Header.Linkname)
+	switch {
+	case err != nil:
+		return err
+	case target == nil:
+		return fmt.Errorf("hard link to %q, which does not exist", rec.Header.Linkname)
+	case target.isDir():
+		return fmt.Errorf("hard link to %q, which is a directory", rec.Header.Linkname)
+	case dir.children[base] == target:
+		return errors.New("hard link to itself")
+	}
+	n := &node{rec: target.rec, layer: m.layer, source: target.source, inode: target.inode}
+	if target.layer != m.layer {
+		n.inode = m.links[target.rec]
+	}
+	if n.inode == 0 {
+		m.inodes++
+		n.inode = m.inodes
+	}
+	if target.layer == m.layer {
+		target.inode = n.inode // made by this merger, so it may be changed
+	} else {
+		if m.links == nil {
+			m.links = make(map[*Record]uint64)
+		}
+		m.links[target.rec] = n.inode
+	}
+	m.put(dir, base, n)
+	return nil
+}
+
+// put makes n the child of dir, which is our own, under that name, in place of what was there.
+func (m *merger) put(dir *node, base string, n *node) {
+	if dir.children[base] != nil {
+		m.lastDir = nil // it may have been what was there, or below it
+	}
+	n.owner = m
+	dir.children[base] = n
+}
+
+// whiteout takes away what lower layers have in dir: all of it or one name. What this
+// layer has put there stays, whatever the order.
+func (m *merger) whiteout(dir *node, base string) error {
+	if base == opaqueMarker {
+		m.pruneChildren(dir)
+		return nil
+	}
+	name := base[len(whiteoutPrefix):]
+	switch name {
+	case "", ".", "..":
+		return errors.New("invalid whiteout")
+	}
+	if n := dir.children[name]; n != nil {
+		m.pruneChild(dir, name, n)
+	}
+	return nil
+}
+
+func (m *merger) pruneChildren(dir *node) {
+	for name, n := range dir.children {
+		m.pruneChild(dir, name, n)
+	}
+}
+
+func (m *merger) pruneChild(dir *node, name string, n *node) {
+	m.lastDir = nil
+	if n.isDir() {
+		n = m.own(n)
+		dir.children[name] = n
+		m.pruneChildren(n)
+	}
+	if n.layer != m.layer && len(n.children) == 0 {
+		delete(dir.children, name)
+	}
+}
+
+// own returns n, or a copy of it when it belongs to a finished tree.
+func (m *merger) own(n *node) *node {
+	if n.owner == m {
+		return n
+	}
+	c := *n
+	c.owner = m
+	c.children = maps.Clone(n.children)
+	return &c
+}
+
+// parent returns the directory of a record, our own, and makes it when it is missing.
+func (m *merger) parent(name string) (*node, error) {
+	if m.lastDir != nil && m.lastName == name {
+		return m.lastDir, nil
+	}
+	n, err := m.enter(name)
+	if err != nil {
+		return nil, err
+	}
+	m.lastName, m.lastDir = name, n
+	return n, nil
+}
+
+// enter goes down to the directory name, following links, and makes all that it passes our own.
+// Missing directories are made, with mode 0755 and owned by root. A file of a lower layer gives way to
+// a directory.
+func (m *merger) enter(name string) (*node, error) {
+	m.root = m.own(m.root)
+	trail := append(m.trail[:0], m.root)
+	defer func() { m.trail = trail }()
+	links := 0
+	for rest := name; rest != ""; {
+		if len(rest) > maxName || len(trail) > maxName {
+			return nil, syscall.ENAMETOOLONG
+		}
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		at := trail[len(trail)-1]
+		n := at.children[part]
+		switch {
+		case part == "" || part == ".":
+		case part == "..":
+			trail = trail[:max(1, len(trail)-1)]
+		case n != nil && n.isDir():
+			n = m.own(n)
+			at.children[part] = n
+			trail = append(trail, n)
+		case n != nil && n.isLink():
+			if links++; links > maxLinks {
+				return nil, syscall.ELOOP
+			}
+			target := n.rec.Header.Linkname
+			if strings.HasPrefix(target, "/") {
+				trail = trail[:1]
+			}
+			rest = target + "/" + rest
+		case n != nil && n.layer == m.layer:
+			return nil, syscall.ENOTDIR
+		default:
+			if m.implicit++; m.implicit > maxImplicit {
+				return nil, errTooLarge
+			}
+			n = &node{layer: m.layer, source: m.layer, children: map[string]*node{}}
+			m.put(at, part, n)
+			trail = append(trail, n)
+		}
+	}
+	return trail[len(trail)-1], nil
+}
+
+// find returns the node of a hard link's target, or nil when there is none. Links are followed in all
+// components but the last.
+func (m *merger) find(name string) (*node, error) {
+	if len(name) > maxName {
+		return nil, syscall.ENAMETOOLONG
+	}
+	t := &LayerTree{root: m.root}
+	name, err := ResolveParent(t, name)
+	if err != nil {
+		return nil, err
+	}
+	return t.find(name), nil
+}
