@@ -102,9 +102,6 @@ func isPlatformArg(k string) bool {
 	return ok
 }
 
-// epochArg is the argument that fixes the clock. Its meaning is that of reproducible-builds.org.
-const epochArg = "SOURCE_DATE_EPOCH"
-
 // declaredArgs are the names that ARG declares anywhere in the file.
 func declaredArgs(stages []instructions.Stage, global []instructions.ArgCommand) map[string]bool {
 	names := map[string]bool{}

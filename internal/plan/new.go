@@ -3,7 +3,9 @@ package plan
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -61,6 +63,9 @@ func New(ctx context.Context, f *dockerfile.File, o Options) (*Plan, error) {
 		return nil, context.Cause(ctx)
 	}
 	p.join(graphs)
+	if err := p.lintError(graphs[0]); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -118,6 +123,7 @@ type graph struct {
 	globalNames    []string
 	declared       map[string]bool // by any ARG of the file
 	proxies        []string
+	epoch          *time.Time
 
 	stages []*stage // those of the file, then images that COPY --from names
 	byName map[string]*stage
@@ -159,6 +165,9 @@ func (g *graph) plan(ctx context.Context) error {
 	if err := addGlobalArgs(g.global, args, g.opts.BuildArgs, g.file, g.expand); err != nil {
 		return err
 	}
+	if err := g.findEpoch(specs, args); err != nil {
+		return err
+	}
 	if err := g.addStages(specs); err != nil {
 		return err
 	}
@@ -179,9 +188,6 @@ func (g *graph) plan(ctx context.Context) error {
 				return err
 			}
 		}
-	}
-	if err := g.lint.Error(); err != nil {
-		return err
 	}
 	return g.finish(target)
 }
@@ -220,10 +226,16 @@ func (p *Plan) join(graphs []*graph) {
 		p.Steps = append(p.Steps, g.steps...)
 		p.Goals = append(p.Goals, g.goal)
 	}
+	p.Steps = merge(p.Steps, p.Goals)
 	for i, s := range p.Steps {
 		s.ID = i + 1
 	}
-	g := graphs[0]
+	p.Epoch = graphs[0].epoch
+	p.warn(graphs[0])
+}
+
+// warn adds the warnings that are not the linter's, and sorts.
+func (p *Plan) warn(g *graph) {
 	for _, name := range unusedArgs(g.opts.BuildArgs, g.declared) {
 		p.Warnings = append(p.Warnings, Warning{
 			Pos:  dockerfile.Position{File: g.file.Name},
@@ -235,6 +247,22 @@ func (p *Plan) join(graphs []*graph) {
 			Pos:  d.Pos,
 			Text: fmt.Sprintf("frontend %q is not used: gobuild reads the language of docker/dockerfile itself", d.Value),
 		})
+	}
+	slices.SortStableFunc(p.Warnings, func(a, b Warning) int { return a.Pos.Line - b.Pos.Line })
+	p.Warnings = slices.Compact(p.Warnings)
+}
+
+// lintError is an error when there are findings and the file wants them to be one.
+func (p *Plan) lintError(g *graph) error {
+	if !g.lint.ReturnAsError || len(*g.lint.CalledRules) == 0 {
+		return nil
+	}
+	rules := slices.Compact(slices.Sorted(slices.Values(*g.lint.CalledRules)))
+	first := p.Warnings[slices.IndexFunc(p.Warnings, func(w Warning) bool { return w.Rule != "" })]
+	return &dockerfile.Error{
+		Pos:  first.Pos,
+		Err:  fmt.Errorf("lint violation found for rules: %s", strings.Join(rules, ", ")),
+		Text: g.file.Line(first.Pos.Line),
 	}
 }
 

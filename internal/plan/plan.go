@@ -6,6 +6,7 @@ package plan
 import (
 	"context"
 	"fmt"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -156,7 +157,9 @@ type Plan struct {
 	// Goals are the last steps of the target, one for each platform, in the order asked for. Their images are
 	// complete but for what Step.Image leaves open.
 	Goals []*Step
-	// Warnings are for the user: they do not stop the build.
+	// Epoch is the time that SOURCE_DATE_EPOCH gives, by a build argument or by a global ARG; nil when neither does.
+	Epoch *time.Time
+	// Warnings are for the user: they do not stop the build. They are sorted by line.
 	Warnings []Warning
 }
 

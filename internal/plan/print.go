@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -25,7 +27,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	indent := strings.Repeat(" ", len(strconv.Itoa(len(p.Steps)))+2)
 	for _, s := range p.Steps {
-		fmt.Fprintf(b, "%-*s%s\n", len(indent), "#"+strconv.Itoa(s.ID), printable(s.Name, nameWidth))
+		fmt.Fprintf(b, "%-*s%s\n", len(indent), "#"+strconv.Itoa(s.ID), printable(shortDigests(s.Name), nameWidth))
 		fmt.Fprintf(b, "%s%s\n", indent, strings.Join(s.facts(), ", "))
 	}
 	for _, g := range p.Goals {
@@ -87,6 +89,11 @@ func usesContext(op Op) bool {
 	return false
 }
 
+var longDigest = regexp.MustCompile(`(@sha256:[0-9a-f]{12})[0-9a-f]{52}`)
+
+// shortDigests leaves of digests what tells them apart.
+func shortDigests(s string) string { return longDigest.ReplaceAllString(s, "$1") }
+
 // printable is s in one line of at most width characters, without anything that moves a terminal's cursor.
 func printable(s string, width int) string {
 	s = strings.Map(func(r rune) rune {
@@ -105,6 +112,7 @@ type (
 	printedPlan struct {
 		Steps    []printedStep `json:"steps"`
 		Goals    []printedGoal `json:"goals"`
+		Epoch    *time.Time    `json:"epoch,omitempty"`
 		Warnings []Warning     `json:"warnings,omitempty"`
 	}
 
@@ -131,7 +139,7 @@ type (
 // MarshalJSON gives the graph with steps named by their numbers, and the images of the goals. The values of proxy arguments, which
 // may hold passwords, are left out.
 func (p *Plan) MarshalJSON() ([]byte, error) {
-	out := printedPlan{Warnings: p.Warnings}
+	out := printedPlan{Epoch: p.Epoch, Warnings: p.Warnings}
 	for _, s := range p.Steps {
 		step := printedStep{
 			ID:       s.ID,

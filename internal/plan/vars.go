@@ -32,6 +32,12 @@ func (v *vars) set(key, value string) {
 	v.keys, v.env = nil, nil
 }
 
+func (v *vars) remove(key string) {
+	delete(v.values, key)
+	delete(v.order, key)
+	v.keys, v.env = nil, nil
+}
+
 // setAll takes the variables of an image's config. One without a "=" is empty, as BuildKit has it.
 func (v *vars) setAll(env []string) {
 	for _, e := range env {
