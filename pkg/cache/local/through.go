@@ -1,0 +1,173 @@
+package local
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Through returns l as seen through the store: its bytes are read from the store when they are
+// there; otherwise they are downloaded once, whoever asks and however often, checked against their digest, kept, and
+// handed out while they arrive.
+func (s *Store) Through(l v1.Layer) v1.Layer {
+	c := &throughCore{layer: l, store: s}
+	through, err := partial.CompressedToLayer(c)
+	if err != nil {
+		// CompressedToLayer only fails for a layer whose bytes cannot be read; it reads none for this type.
+		return l
+	}
+	return through
+}
+
+// throughCore implements partial.CompressedLayer, and DiffID, so that nothing is decompressed to find it.
+type throughCore struct {
+	layer v1.Layer
+	store *Store
+}
+
+func (c *throughCore) Digest() (v1.Hash, error)            { return c.layer.Digest() }
+func (c *throughCore) DiffID() (v1.Hash, error)            { return c.layer.DiffID() }
+func (c *throughCore) Size() (int64, error)                { return c.layer.Size() }
+func (c *throughCore) MediaType() (types.MediaType, error) { return c.layer.MediaType() }
+func (c *throughCore) Descriptor() (*v1.Descriptor, error) { return partial.Descriptor(c.layer) }
+func (c *throughCore) Exists() (bool, error)               { return partial.Exists(c.layer) }
+func (c *throughCore) Compressed() (io.ReadCloser, error)  { return c.store.open(c.layer) }
+
+// open gives the compressed bytes of l from the store, starting a download if there is none.
+func (s *Store) open(l v1.Layer) (io.ReadCloser, error) {
+	digest, err := l.Digest()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.downloads[digest]
+	if d == nil {
+		path := s.blobPath(digest)
+		if f, err := os.Open(path); err == nil {
+			touch(path)
+			return f, nil
+		}
+		f, err := os.CreateTemp(s.temp, "blob-*")
+		if err != nil {
+			return nil, fmt.Errorf("store blob: %w", err)
+		}
+		d = &download{file: f}
+		d.moved.L = &d.mu
+		s.downloads[digest] = d
+		go s.download(d, l, digest, path)
+	}
+	f, err := os.Open(d.file.Name())
+	if err != nil {
+		return nil, fmt.Errorf("store blob: %w", err)
+	}
+	return &follower{d: d, file: f}, nil
+}
+
+// download fetches l into d's file and gives the file its name. It ends d in any case.
+func (s *Store) download(d *download, l v1.Layer, digest v1.Hash, path string) {
+	err := fetch(d, l, digest)
+	if cerr := d.file.Close(); err == nil {
+		err = cerr
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		err = os.Rename(d.file.Name(), path)
+	} else {
+		_ = os.Remove(d.file.Name())
+	}
+	delete(s.downloads, digest)
+	d.end(err)
+}
+
+func fetch(d *download, l v1.Layer, digest v1.Hash) error {
+	rc, err := l.Compressed()
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	hash := sha256.New()
+	if _, err := io.CopyBuffer(io.MultiWriter(hash, d), onlyReader{rc}, make([]byte, 256<<10)); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != digest.Hex {
+		return fmt.Errorf("verify blob %s: contents have digest sha256:%s", digest, got)
+	}
+	return nil
+}
+
+// onlyReader hides WriteTo, which would get around the buffer's size.
+type onlyReader struct{ io.Reader }
+
+// download is a blob on its way into the store.
+type download struct {
+	file *os.File
+
+	mu    sync.Mutex
+	moved sync.Cond // on mu: there is more, or the end
+	size  int64
+	done  bool
+	err   error
+}
+
+// Write appends to the file and wakes those who follow it.
+func (d *download) Write(p []byte) (int, error) {
+	n, err := d.file.Write(p)
+	d.mu.Lock()
+	d.size += int64(n)
+	d.mu.Unlock()
+	d.moved.Broadcast()
+	return n, err
+}
+
+func (d *download) end(err error) {
+	d.mu.Lock()
+	d.done, d.err = true, err
+	d.mu.Unlock()
+	d.moved.Broadcast()
+}
+
+// follower reads a download while it grows. It reaches io.EOF only after the digest has been found right.
+type follower struct {
+	d    *download
+	file *os.File
+	at   int64
+}
+
+func (f *follower) Read(p []byte) (int, error) {
+	f.d.mu.Lock()
+	for f.at == f.d.size && !f.d.done {
+		f.d.moved.Wait()
+	}
+	size, done, err := f.d.size, f.d.done, f.d.err
+	f.d.mu.Unlock()
+	if done && err != nil {
+		return 0, err
+	}
+	if f.at == size {
+		return 0, io.EOF
+	}
+	n, err := f.file.ReadAt(p[:min(int64(len(p)), size-f.at)], f.at)
+	f.at += int64(n)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+func (f *follower) Close() error { return f.file.Close() }
+
+// drain reads rc to its end and closes it.
+func drain(rc io.ReadCloser) error {
+	_, err := io.Copy(io.Discard, rc)
+	return errors.Join(err, rc.Close())
+}
