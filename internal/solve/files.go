@@ -1,0 +1,134 @@
+package solve
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/gobuild-dev/gobuild/internal/fileop"
+	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+)
+
+// selection is the files of a copy, and their digest, which is computed once.
+type selection struct {
+	*fileop.Selection
+	digest func(ctx context.Context) ([32]byte, error)
+}
+
+// selectFiles finds the files of a copy. Those that come from steps must be there.
+func (s *solver) selectFiles(ctx context.Context, op plan.Copy) (*selection, error) {
+	c := fileop.Copy{
+		Dest:    op.Dest,
+		Chown:   op.Chown,
+		Chmod:   op.Chmod,
+		Unpack:  op.Unpack,
+		Parents: op.Parents,
+		Link:    op.Link,
+		Exclude: op.Exclude,
+		Time:    s.now(),
+		TempDir: s.o.Layer.Dir,
+	}
+	for _, src := range op.Sources {
+		tree, err := s.sourceTree(ctx, src)
+		if err != nil {
+			return nil, err
+		}
+		from := fileop.Source{Tree: tree, Path: src.Path, KeepOwner: src.From != nil}
+		if src.Inline != nil {
+			from.Inline = &fileop.Inline{Name: src.Inline.Name, Data: src.Inline.Data, Mode: src.Inline.Mode}
+		}
+		c.Sources = append(c.Sources, from)
+	}
+	sel, err := c.Select(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var once sync.Once
+	var sum [32]byte
+	return &selection{Selection: sel, digest: func(ctx context.Context) ([32]byte, error) {
+		once.Do(func() { sum, err = sel.Digest(ctx) })
+		return sum, err
+	}}, nil
+}
+
+// sourceTree is where a copy's source lies.
+func (s *solver) sourceTree(ctx context.Context, src plan.Source) (rootfs.Tree, error) {
+	if src.Inline != nil {
+		return nil, nil
+	}
+	if src.From == nil {
+		return s.o.Context, nil
+	}
+	st, err := s.nodes[src.From].state.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.tree(ctx, st.layers)
+}
+
+// selectFromUses finds the files of a copy that reads those of other steps.
+func (s *solver) selectFromUses(ctx context.Context, n *node) error {
+	op, ok := n.step.Op.(plan.Copy)
+	if !ok || len(n.step.Uses) == 0 {
+		return nil
+	}
+	sel, err := s.selectFiles(ctx, op)
+	n.selection.set(sel, err)
+	return err
+}
+
+// copy makes the layer of a COPY or ADD.
+func (s *solver) copy(ctx context.Context, n *node, base state) (state, error) {
+	sel, err := n.selection.wait(ctx)
+	if err != nil {
+		return state{}, err
+	}
+	below := base.layers
+	if linked(n.step) {
+		below = nil // whatever is there
+	}
+	tree, err := s.tree(ctx, below)
+	if err != nil {
+		return state{}, err
+	}
+	return s.written(ctx, n, base, sel.Changes(ctx, tree))
+}
+
+// workDir makes the layer of a WORKDIR.
+func (s *solver) workDir(ctx context.Context, n *node, op plan.WorkDir, base state) (state, error) {
+	tree, err := s.tree(ctx, base.layers)
+	if err != nil {
+		return state{}, err
+	}
+	return s.written(ctx, n, base, fileop.WorkDir(tree, op.Path, op.User, s.now()))
+}
+
+// written writes changes as a step's layer.
+func (s *solver) written(ctx context.Context, n *node, base state, changes snapshot.Changes) (state, error) {
+	l, err := s.write(ctx, changes)
+	if err != nil {
+		return state{}, err
+	}
+	s.spawn(func() error { return stepError(ctx, n.step, s.remember(ctx, n, base, l)) })
+	s.finished(n, l.Layer)
+	return state{layers: base.layers.push(ready(l)), root: base.root}, nil
+}
+
+// write turns changes into a layer that the store keeps.
+func (s *solver) write(ctx context.Context, changes snapshot.Changes) (Layer, error) {
+	blob, err := snapshot.Write(ctx, changes, s.o.Layer)
+	if err != nil {
+		return Layer{}, fmt.Errorf("write layer: %w", err)
+	}
+	if blob == nil {
+		return Layer{Layer: s.empty(), Created: s.now()}, nil
+	}
+	if s.o.Keep != nil {
+		if err := s.o.Keep(blob); err != nil {
+			return Layer{}, err
+		}
+	}
+	return Layer{Layer: blob, Created: s.now()}, nil
+}

@@ -1,0 +1,191 @@
+package solve
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/pkg/cache"
+)
+
+// keyVersion is part of every key. It changes when the same inputs give another layer than before.
+const keyVersion = "gobuild step 1"
+
+// keyHash makes a key of labelled fields. Labels and values are framed by their lengths, so that no bytes can
+// move from one field to another and leave the key as it was.
+type keyHash struct{ h hash.Hash }
+
+func newKey(kind string) keyHash {
+	k := keyHash{sha256.New()}
+	k.field("version", keyVersion)
+	k.field("kind", kind)
+	return k
+}
+
+func (k keyHash) field(label string, values ...string) {
+	k.frame(label)
+	k.number(len(values))
+	for _, v := range values {
+		k.frame(v)
+	}
+}
+
+func (k keyHash) frame(s string) {
+	k.number(len(s))
+	k.h.Write([]byte(s))
+}
+
+func (k keyHash) number(n int) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(n))
+	k.h.Write(b[:])
+}
+
+func (k keyHash) sum() cache.Key { return cache.Key(k.h.Sum(nil)) }
+
+func (k keyHash) platform(p v1.Platform) {
+	k.field("platform", p.OS, p.Architecture, p.Variant, p.OSVersion, strings.Join(p.OSFeatures, ","))
+}
+
+func (k keyHash) files(files []plan.InlineFile) {
+	for _, f := range files {
+		k.field("file", f.Name, f.Data, fmt.Sprint(f.Mode))
+	}
+}
+
+// Labels of what a key is chained to: a step's definition names the key of the step below; its content names the
+// layers that the step below came to.
+const (
+	byDefinition = "definition"
+	byContent    = "content"
+)
+
+// definition returns the key of a step by what it is defined to see, which is known before
+// anything has run.
+func (s *solver) definition(ctx context.Context, n *node) (cache.Key, error) {
+	base := cache.Key{}
+	if n.base != nil {
+		var err error
+		if base, err = n.base.key.wait(ctx); err != nil {
+			return cache.Key{}, err
+		}
+	}
+	switch op := n.step.Op.(type) {
+	case plan.Scratch:
+		return newKey("scratch").sum(), nil
+	case plan.Pull:
+		k := newKey("pull")
+		k.field("digest", op.Digest.String())
+		k.platform(n.step.Platform)
+		return k.sum(), nil
+	case plan.Config:
+		return base, nil // what has no files changes no key; RUN has the environment in its own
+	case plan.Run:
+		return runKey(byDefinition, base.String(), n.step, op), nil
+	case plan.WorkDir:
+		return workDirKey(byDefinition, base.String(), op), nil
+	case plan.Copy:
+		files, err := s.definedFiles(ctx, n, op)
+		if err != nil {
+			return cache.Key{}, err
+		}
+		return copyKey(byDefinition, base.String(), files, op), nil
+	default:
+		return cache.Key{}, fmt.Errorf("compute key: unknown operation %T", op)
+	}
+}
+
+// contentKey returns the key of a step by what it really sees: the layers below it, and the
+// files that it copies.
+func (s *solver) contentKey(ctx context.Context, n *node, below v1.Hash) (cache.Key, error) {
+	switch op := n.step.Op.(type) {
+	case plan.Run:
+		return runKey(byContent, below.String(), n.step, op), nil
+	case plan.WorkDir:
+		return workDirKey(byContent, below.String(), op), nil
+	case plan.Copy:
+		sel, err := n.selection.wait(ctx)
+		if err != nil {
+			return cache.Key{}, err
+		}
+		sum, err := sel.digest(ctx)
+		if err != nil {
+			return cache.Key{}, err
+		}
+		return copyKey(byContent, below.String(), string(sum[:]), op), nil
+	default:
+		return cache.Key{}, fmt.Errorf("compute key: %T has no files", op)
+	}
+}
+
+// definedFiles stands for the files that a copy reads: their digest if they are in the context, and otherwise
+// the definitions of the steps that they come from.
+func (s *solver) definedFiles(ctx context.Context, n *node, op plan.Copy) (string, error) {
+	if len(n.step.Uses) == 0 {
+		sel, err := n.selection.wait(ctx)
+		if err != nil {
+			return "", err
+		}
+		sum, err := sel.digest(ctx)
+		return string(sum[:]), err
+	}
+	k := newKey("sources")
+	for _, src := range op.Sources {
+		if src.Inline != nil {
+			k.files([]plan.InlineFile{*src.Inline})
+			continue
+		}
+		from, err := s.nodes[src.From].key.wait(ctx)
+		if err != nil {
+			return "", err
+		}
+		k.field("from", from.String(), src.Path)
+	}
+	return k.sum().String(), nil
+}
+
+func runKey(by, base string, step *plan.Step, op plan.Run) cache.Key {
+	k := newKey("run")
+	k.field(by, base)
+	k.platform(step.Platform)
+	k.field("args", op.Args...)
+	k.field("env", op.Env...)
+	k.field("dir", op.Dir)
+	k.field("user", op.User)
+	k.field("network", op.Network)
+	k.files(op.Files)
+	return k.sum()
+}
+
+func workDirKey(by, base string, op plan.WorkDir) cache.Key {
+	k := newKey("workdir")
+	k.field(by, base)
+	k.field("path", op.Path)
+	k.field("user", op.User)
+	return k.sum()
+}
+
+func copyKey(by, base, files string, op plan.Copy) cache.Key {
+	k := newKey("copy")
+	if op.Link {
+		// A linked layer is independent of what is below it.
+		by, base = "linked", ""
+	}
+	k.field(by, base)
+	k.field("files", files)
+	for _, src := range op.Sources {
+		k.field("source", src.Path)
+	}
+	k.field("dest", op.Dest)
+	k.field("chown", op.Chown)
+	k.field("chmod", op.Chmod)
+	k.field("flags", fmt.Sprint(op.Unpack, op.Link, op.Parents))
+	k.field("exclude", op.Exclude...)
+	return k.sum()
+}

@@ -1,0 +1,104 @@
+package solve
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/pkg/cache"
+	"github.com/gobuild-dev/gobuild/pkg/progress"
+)
+
+// lookUp asks the cache for a key. A cache in trouble is a miss and a warning.
+func (s *solver) lookUp(ctx context.Context, k cache.Key) (cache.Entry, bool) {
+	if s.o.Cache == nil {
+		return cache.Entry{}, false
+	}
+	e, err := s.o.Cache.Get(ctx, k)
+	if err != nil {
+		if !errors.Is(err, cache.ErrMiss) && ctx.Err() == nil {
+			s.warn("read cache: " + err.Error())
+		}
+		return cache.Entry{}, false
+	}
+	return e, true
+}
+
+// fits says whether an entry that was found by its definition belongs on the layers that are really below the
+// step. When the step below was made anew meanwhile, its layer may be another, and what was made on the old
+// one would not match it.
+func fits(ctx context.Context, n *node, e cache.Entry, base state) (bool, error) {
+	if linked(n.step) {
+		return true, nil
+	}
+	below, err := base.layers.chainID(ctx)
+	return below == e.Below, err
+}
+
+func linked(step *plan.Step) bool {
+	op, ok := step.Op.(plan.Copy)
+	return ok && op.Link
+}
+
+// lookUpContent asks the cache for what the step really sees. A result that is found is put under the
+// step's definition, where the next build finds it without all this.
+func (s *solver) lookUpContent(ctx context.Context, n *node, base state) (cache.Entry, bool, error) {
+	if s.o.Cache == nil {
+		return cache.Entry{}, false, nil
+	}
+	below, err := base.layers.chainID(ctx)
+	if err != nil {
+		return cache.Entry{}, false, err
+	}
+	key, err := s.contentKey(ctx, n, below)
+	if err != nil {
+		return cache.Entry{}, false, err
+	}
+	e, hit := s.lookUp(ctx, key)
+	if !hit {
+		return e, false, nil
+	}
+	e.Below = below
+	s.put(ctx, n.key.value, e)
+	return e, true, nil
+}
+
+// cached is the state of a step whose result was found.
+func (s *solver) cached(n *node, base state, e cache.Entry) state {
+	l := e.Layer
+	if l == nil {
+		l = s.empty()
+	}
+	s.emit(n, progress.StepCached, "")
+	s.finished(n, l)
+	return state{layers: base.layers.push(ready(Layer{Layer: l, Created: e.Created})), root: base.root}
+}
+
+// remember puts a new result into the cache, under both of its keys.
+func (s *solver) remember(ctx context.Context, n *node, base state, l Layer) error {
+	if s.o.Cache == nil {
+		return nil
+	}
+	below, err := base.layers.chainID(ctx)
+	if err != nil {
+		return err
+	}
+	content, err := s.contentKey(ctx, n, below)
+	if err != nil {
+		return err
+	}
+	e := cache.Entry{Created: l.Created, Below: below, Step: n.step.Name}
+	if !isEmpty(l.Layer) {
+		e.Layer = l.Layer
+	}
+	s.put(ctx, content, e)
+	s.put(ctx, n.key.value, e)
+	return nil
+}
+
+// put stores an entry. A cache in trouble is a warning.
+func (s *solver) put(ctx context.Context, k cache.Key, e cache.Entry) {
+	if err := s.o.Cache.Put(ctx, k, e); err != nil && ctx.Err() == nil {
+		s.warn("write cache: " + err.Error())
+	}
+}

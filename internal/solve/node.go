@@ -1,0 +1,215 @@
+package solve
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/pkg/cache"
+	"github.com/gobuild-dev/gobuild/pkg/progress"
+)
+
+// node is a step on its way to a result.
+type node struct {
+	step *plan.Step
+	base *node // nil for a step that begins a stage
+
+	keyOnce, stateOnce sync.Once
+
+	// selection is set for copies only: early when they copy from the context, and only once the
+	// result is not in the cache when they copy from other steps.
+	selection *future[*selection]
+	key       *future[cache.Key]
+	state     *future[state]
+}
+
+// state is what a step leaves for those that build on it.
+type state struct {
+	// layers includes the step's own, which may still be in the making.
+	layers *stack
+	// root is an open root that holds the lower ones of layers, for the next process that runs on
+	// them; nil if there is none.
+	root *openRoot
+}
+
+func newNode(s *solver, step *plan.Step) *node {
+	n := &node{
+		step:      step,
+		selection: newFuture[*selection](),
+		key:       newFuture[cache.Key](),
+		state:     newFuture[state](),
+	}
+	if step.Base != nil {
+		n.base = s.nodes[step.Base]
+	}
+	return n
+}
+
+// need starts what a step's result takes, and that of the steps below it. It returns at once.
+func (s *solver) need(n *node) {
+	n.stateOnce.Do(func() {
+		if n.base != nil {
+			s.need(n.base)
+		}
+		s.needKey(n)
+		s.spawn(func() error {
+			st, err := s.make(s.ctx, n)
+			err = stepError(s.ctx, n.step, err)
+			n.state.set(st, err)
+			return err
+		})
+	})
+}
+
+// needKey starts the computation of a step's key and of all that it is made of. It returns at once.
+func (s *solver) needKey(n *node) {
+	n.keyOnce.Do(func() {
+		if n.base != nil {
+			s.needKey(n.base)
+		}
+		for _, use := range n.step.Uses {
+			s.needKey(s.nodes[use])
+		}
+		if op, ok := n.step.Op.(plan.Copy); ok && len(n.step.Uses) == 0 {
+			s.spawn(func() error {
+				sel, err := s.selectFiles(s.ctx, op)
+				err = stepError(s.ctx, n.step, err)
+				n.selection.set(sel, err)
+				return err
+			})
+		}
+		s.spawn(func() error {
+			key, err := s.definition(s.ctx, n)
+			err = stepError(s.ctx, n.step, err)
+			n.key.set(key, err)
+			return err
+		})
+	})
+}
+
+// make finds or makes the result of a step.
+func (s *solver) make(ctx context.Context, n *node) (state, error) {
+	switch op := n.step.Op.(type) {
+	case plan.Scratch:
+		return state{}, nil
+	case plan.Pull:
+		return s.pull(ctx, n, op)
+	case plan.Config:
+		return n.base.state.wait(ctx)
+	case plan.Run, plan.Copy, plan.WorkDir:
+		return s.makeLayer(ctx, n)
+	default:
+		return state{}, fmt.Errorf("unknown operation %T", op)
+	}
+}
+
+// pull puts the layers of a base image on the stack. It fetches none of them.
+func (s *solver) pull(ctx context.Context, n *node, op plan.Pull) (state, error) {
+	img, err := s.o.Image(ctx, op, n.step.Platform)
+	if err != nil {
+		return state{}, err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return state{}, err
+	}
+	var st state
+	for _, l := range layers {
+		st.layers = st.layers.push(ready(Layer{Layer: l, Base: true}))
+		s.finished(n, l)
+	}
+	return st, nil
+}
+
+// makeLayer finds or makes the layer of a step that has one.
+func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
+	key, err := n.key.wait(ctx)
+	if err != nil {
+		return state{}, err
+	}
+	entry, hit := s.lookUp(ctx, key)
+	if !hit {
+		s.needUses(n)
+	}
+	base, err := n.base.state.wait(ctx)
+	if err != nil {
+		return state{}, err
+	}
+	if hit {
+		if fits, err := fits(ctx, n, entry, base); err != nil {
+			return state{}, err
+		} else if fits {
+			return s.cached(n, base, entry), nil
+		}
+		s.needUses(n)
+	}
+	if err := s.selectFromUses(ctx, n); err != nil {
+		return state{}, err
+	}
+	if _, isRun := n.step.Op.(plan.Run); !isRun || base.layers.written() {
+		// A process need not wait for the layer below it to be written, which is when its content is
+		// known: what a process has just made is rarely what another made before.
+		if entry, hit, err := s.lookUpContent(ctx, n, base); err != nil {
+			return state{}, err
+		} else if hit {
+			return s.cached(n, base, entry), nil
+		}
+	}
+	return s.execute(ctx, n, base)
+}
+
+// needUses starts the steps whose files a step reads.
+func (s *solver) needUses(n *node) {
+	for _, use := range n.step.Uses {
+		s.need(s.nodes[use])
+	}
+}
+
+// execute makes the layer of a step that is not in the cache.
+func (s *solver) execute(ctx context.Context, n *node, base state) (state, error) {
+	s.emit(n, progress.StepStarted, "")
+	var st state
+	var err error
+	switch op := n.step.Op.(type) {
+	case plan.Run:
+		st, err = s.run(ctx, n, op, base)
+	case plan.Copy:
+		st, err = s.copy(ctx, n, base)
+	case plan.WorkDir:
+		st, err = s.workDir(ctx, n, op, base)
+	}
+	if err != nil {
+		err = stepError(ctx, n.step, err)
+		s.emit(n, progress.StepFailed, err.Error())
+		return state{}, err
+	}
+	s.emit(n, progress.StepDone, "")
+	return st, nil
+}
+
+// finished hands over a layer that a goal's image will have.
+func (s *solver) finished(n *node, l v1.Layer) {
+	goal := s.goalOf[n.step]
+	if goal == nil || s.o.Finished == nil {
+		return
+	}
+	s.spawn(func() error {
+		s.o.Finished(s.ctx, goal, l)
+		return nil
+	})
+}
+
+// close frees what the step's selection holds.
+func (n *node) close() error {
+	select {
+	case <-n.selection.done:
+		if n.selection.value != nil {
+			return n.selection.value.Close()
+		}
+	default:
+	}
+	return nil
+}

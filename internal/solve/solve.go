@@ -1,0 +1,214 @@
+// Package solve walks the graph of a plan: it finds each step's result in the cache or makes it,
+// as soon as what the step depends on is there, and nothing that nobody needs.
+//
+// A step is needed when it is a goal, when it lies below a needed step, or when a needed step
+// that is not in the cache reads its files. Needed steps start their key and look-up at
+// once, in parallel; so what is cached is known after a round trip or two, and a stage that only cached
+// steps read is never looked at.
+package solve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/pkg/cache"
+	"github.com/gobuild-dev/gobuild/pkg/progress"
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+)
+
+// Options are what a plan is solved with. All are needed, except where said.
+type Options struct {
+	Plan *plan.Plan
+	// Context is the build context.
+	Context rootfs.Tree
+	// Image returns the base image of a Pull. Its layers must be lazy.
+	Image func(ctx context.Context, pull plan.Pull, p v1.Platform) (v1.Image, error)
+	// Cache keeps results of steps. It may be nil.
+	Cache cache.Store
+	// Driver is asked for once, when the first process has to run.
+	Driver func(ctx context.Context) (sandbox.Driver, error)
+	// Indexes keeps file indexes of layers. It may be nil.
+	Indexes rootfs.Indexes
+	// Layer says how layers are written. Its Dir is also used for temporary files.
+	Layer snapshot.Options
+	// Keep takes over the file of a layer that was just written. It may be nil: files stay in Layer.Dir.
+	Keep func(*snapshot.Blob) error
+	// Finished is called, from goroutines of its own, with each layer of a goal's image as soon as
+	// it is there, in no particular order. Solve waits for the calls. It may be nil.
+	Finished func(ctx context.Context, goal *plan.Step, layer v1.Layer)
+	Progress progress.Sink
+	// Epoch, when not zero, is the time of everything that would have the present time
+	// (https://reproducible-builds.org/specs/source-date-epoch/).
+	Epoch time.Time
+}
+
+// Layer is one layer of a result.
+type Layer struct {
+	v1.Layer
+	// Created is when the step that made the layer was run; zero for layers of a base image.
+	Created time.Time
+	// Base says that the layer is one of a base image.
+	Base bool
+}
+
+// Result is what a goal of the plan came to.
+type Result struct {
+	Step *plan.Step
+	// Layers are all layers, the lowest first: those of the base image, then one for each history
+	// entry in the plan that is not empty.
+	Layers []Layer
+}
+
+// Solve makes the goals of o.Plan, in their order. When a step fails, everything else is cancelled and the
+// error is a *StepError. When Solve returns nothing that it started is running.
+func Solve(ctx context.Context, o Options) ([]Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := newSolver(ctx, cancel, o)
+	for _, goal := range o.Plan.Goals {
+		s.need(s.nodes[goal])
+	}
+	results := make([]Result, 0, len(o.Plan.Goals))
+	for _, goal := range o.Plan.Goals {
+		r, err := s.result(goal)
+		if err != nil {
+			s.fail(err)
+			break
+		}
+		results = append(results, r)
+	}
+	s.work.Wait()
+	err := s.close()
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// solver is the state of one Solve.
+type solver struct {
+	ctx   context.Context //nolint:containedctx // one call's own context, shared by the goroutines of that call
+	fail  context.CancelCauseFunc
+	o     Options
+	nodes map[*plan.Step]*node
+	work  sync.WaitGroup
+	roots *roots
+	empty func() *emptyLayer
+	// goalOf holds, for each step whose layer ends up in an image, a goal that it belongs to.
+	goalOf map[*plan.Step]*plan.Step
+
+	mu     sync.Mutex
+	trees  map[*stack]*rootfs.LayerTree
+	warned map[string]bool
+}
+
+func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *solver {
+	s := &solver{
+		ctx: ctx, fail: fail, o: o,
+		nodes:  make(map[*plan.Step]*node, len(o.Plan.Steps)),
+		goalOf: map[*plan.Step]*plan.Step{},
+		trees:  map[*stack]*rootfs.LayerTree{},
+		warned: map[string]bool{},
+	}
+	s.roots = newRoots(o.Driver)
+	s.empty = sync.OnceValue(func() *emptyLayer { return newEmptyLayer(o.Layer.Docker) })
+	for _, step := range o.Plan.Steps {
+		s.nodes[step] = newNode(s, step)
+	}
+	for _, goal := range o.Plan.Goals {
+		for step := goal; step != nil; step = step.Base {
+			s.goalOf[step] = goal
+		}
+	}
+	return s
+}
+
+// spawn runs f in a goroutine that Solve waits for. An error of f ends the whole.
+func (s *solver) spawn(f func() error) {
+	s.work.Go(func() {
+		if err := f(); err != nil {
+			s.fail(err)
+		}
+	})
+}
+
+// result waits for a goal and for all of its layers.
+func (s *solver) result(goal *plan.Step) (Result, error) {
+	st, err := s.nodes[goal].state.wait(s.ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	r := Result{Step: goal}
+	for _, p := range st.layers.list() {
+		l, err := p.wait(s.ctx)
+		if err != nil {
+			return Result{}, err
+		}
+		r.Layers = append(r.Layers, l)
+	}
+	return r, nil
+}
+
+// tree returns the files of layers, waiting until all of them are written.
+func (s *solver) tree(ctx context.Context, layers *stack) (*rootfs.LayerTree, error) {
+	list, err := layers.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.trees[layers]; t != nil {
+		return t, nil
+	}
+	t, err := rootfs.Of(ctx, list, rootfs.Options{Indexes: s.o.Indexes, TempDir: s.o.Layer.Dir})
+	if err != nil {
+		return nil, fmt.Errorf("list files of layers: %w", err)
+	}
+	s.trees[layers] = t
+	return t, nil
+}
+
+func (s *solver) close() error {
+	err := s.roots.close()
+	for _, n := range s.nodes {
+		err = errors.Join(err, n.close())
+	}
+	for _, t := range s.trees {
+		err = errors.Join(err, t.Close())
+	}
+	return err
+}
+
+// now is the time to give to what is made now.
+func (s *solver) now() time.Time {
+	if !s.o.Epoch.IsZero() {
+		return s.o.Epoch
+	}
+	return time.Now()
+}
+
+func (s *solver) emit(n *node, kind progress.Kind, text string) {
+	s.o.Progress.Emit(progress.Event{Time: time.Now(), Kind: kind, Step: n.step.ID, Name: n.step.Name, Text: text})
+}
+
+// warn tells the user of trouble that does not stop the build, each trouble once.
+func (s *solver) warn(text string) {
+	s.mu.Lock()
+	again := s.warned[text]
+	s.warned[text] = true
+	s.mu.Unlock()
+	if !again {
+		s.o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: text})
+	}
+}
