@@ -24,7 +24,7 @@
 //	    compresses a file that need not be an archive; the name stays
 //
 // In every file, {{NAME}} is replaced by the reference of an image. Unless a directive says otherwise all files have
-// mode 0644, all directories 0755, and all bear the same time, which lies in the past and is no whole second.
+// mode 0644, all directories 0755, and the time that they bear lies in the past and is no whole second.
 package casefile
 
 import (

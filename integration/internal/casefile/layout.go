@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -17,13 +18,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// epoch is the time that files of a case bear. It is no whole second, so that a builder that
-// rounds shows. Each case has its own: BuildKit takes files for unchanged, in whatever build it saw them,
-// when path, size and time are equal.
-func (c *Case) epoch() time.Time {
+// epoch is the time that directories of a case bear. It is no whole second, so that a builder that rounds shows.
+func epoch() time.Time { return time.Date(2020, 2, 3, 4, 5, 6, 789012345, time.UTC) }
+
+// timeOf is the time that a file bears: another one for other contents. BuildKit asks for no more than path, size and
+// time to take a file for one that it has seen, in whatever build; and all builders take a copy for done that
+// had the same contents, whatever their time. So what differs between cases must differ in time, and what
+// does not must not.
+func timeOf(path string, e fs.DirEntry) (time.Time, error) {
 	h := fnv.New32a()
-	h.Write([]byte(c.Name)) //nolint:errcheck // never fails
-	return time.Date(2020, 2, 3, 4, 5, 6, 789012345, time.UTC).Add(time.Duration(h.Sum32()/64) * time.Second)
+	switch {
+	case e.Type().IsRegular():
+		f, err := os.Open(path)
+		if err != nil {
+			return time.Time{}, err
+		}
+		defer f.Close()
+		if _, err := io.Copy(h, f); err != nil {
+			return time.Time{}, err
+		}
+	case e.Type()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return time.Time{}, err
+		}
+		io.WriteString(h, target) //nolint:errcheck // never fails
+	default:
+		return epoch(), nil
+	}
+	return epoch().Add(time.Duration(h.Sum32()/64) * time.Second), nil
 }
 
 // Dirs are where a case is laid out.
@@ -63,21 +86,24 @@ func (c *Case) Lay(dir string, refs map[string]string) (Dirs, error) {
 		}
 	}
 	// Times come in two turns: before archives are made, and again after directives have touched directories.
-	if err := settle(dir, c.epoch(), nil); err != nil {
+	if err := settle(dir, nil); err != nil {
 		return Dirs{}, err
 	}
 	times := map[string]time.Time{}
 	for _, o := range c.ops {
+		for i, w := range o.words {
+			o.words[i] = replacer.Replace(w)
+		}
 		if err := o.do(d, times); err != nil {
 			return Dirs{}, fmt.Errorf("%s.txtar:%d: %w", c.Name, o.line, err)
 		}
 		if o.words[0] != "tar" {
-			if err := settle(dir, c.epoch(), times); err != nil {
+			if err := settle(dir, times); err != nil {
 				return Dirs{}, err
 			}
 		}
 	}
-	return d, settle(dir, c.epoch(), times)
+	return d, settle(dir, times)
 }
 
 func write(path, data string) error {
@@ -87,15 +113,17 @@ func write(path, data string) error {
 	return os.WriteFile(path, []byte(data), 0o644)
 }
 
-// settle gives everything below dir its time, and epoch where times has none.
-func settle(dir string, epoch time.Time, times map[string]time.Time) error {
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+// settle gives everything below dir its time: that of times, or else that of its contents.
+func settle(dir string, times map[string]time.Time) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		t, ok := times[path]
 		if !ok {
-			t = epoch
+			if t, err = timeOf(path, e); err != nil {
+				return err
+			}
 		}
 		ts := []unix.Timespec{unix.NsecToTimespec(t.UnixNano()), unix.NsecToTimespec(t.UnixNano())}
 		return unix.UtimesNanoAt(unix.AT_FDCWD, path, ts, unix.AT_SYMLINK_NOFOLLOW)
