@@ -196,7 +196,7 @@ func (c *Client) fromIndex(ctx context.Context, s *session, ref name.Reference, 
 	if depth >= maxNesting {
 		return nil, errors.New("indexes are nested too deep")
 	}
-	for _, desc := range choose(index, p) {
+	for _, desc := range Choose(index, p) {
 		img, err := c.image(ctx, s.repo.Digest(desc.Digest.String()), d, &p, depth+1)
 		if err != nil {
 			var none *PlatformError
@@ -216,7 +216,7 @@ func (c *Client) fromIndex(ctx context.Context, s *session, ref name.Reference, 
 		}
 		return img, nil
 	}
-	return nil, newPlatformError(index, p)
+	return nil, NewPlatformError(index, p)
 }
 
 // remoteImage is the image behind a manifest. It implements partial.CompressedImageCore.

@@ -10,10 +10,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// choose returns the manifests of an index that run on p, the best first. The rules are those of
+// Choose returns the manifests of an index that run on p, the best first. The rules are those of
 // containerd's platforms.Only, which BuildKit uses: arm/v7 takes arm/v6 when there is nothing better, amd64 takes
 // 386. Entries without a platform come last, since only their config can tell.
-func choose(index *v1.IndexManifest, p v1.Platform) []v1.Descriptor {
+func Choose(index *v1.IndexManifest, p v1.Platform) []v1.Descriptor {
 	match := platforms.Only(spec(p))
 	var fit, silent []v1.Descriptor
 	for _, d := range index.Manifests {
@@ -52,7 +52,8 @@ func (e *PlatformError) Error() string {
 	return fmt.Sprintf("no image for platform %s; there are %s", platforms.Format(spec(e.Want)), have)
 }
 
-func newPlatformError(index *v1.IndexManifest, p v1.Platform) *PlatformError {
+// NewPlatformError lists what there is in index.
+func NewPlatformError(index *v1.IndexManifest, p v1.Platform) *PlatformError {
 	e := &PlatformError{Want: p}
 	seen := map[string]bool{}
 	for _, d := range index.Manifests {
