@@ -12,7 +12,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
-	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/ahead"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/union"
 )
 
@@ -80,7 +79,10 @@ func (d *Driver) extract(ctx context.Context, s *store, layer v1.Layer, lower fu
 	if id, err = s.newData(); err != nil {
 		return "", nil, fmt.Errorf("extract layer %s: %w", diffID, err)
 	}
-	x, err = d.extractTo(ctx, s, id, layer, diffID, lower)
+	x, err = s.worker.Extract(ctx, layer, s.data(id), func() (*union.View, error) {
+		dirs, err := lower()
+		return &union.View{Dirs: dirs, UserXattr: s.worker.UserXattr()}, err
+	})
 	if err == nil && d.o.Indexes != nil {
 		err = d.o.Indexes.PutIndex(ctx, diffID, x)
 	}
@@ -89,33 +91,6 @@ func (d *Driver) extract(ctx context.Context, s *store, layer v1.Layer, lower fu
 		return "", nil, fmt.Errorf("extract layer %s: %w", diffID, err)
 	}
 	return id, x, nil
-}
-
-func (d *Driver) extractTo(ctx context.Context, s *store, id string, layer v1.Layer, diffID v1.Hash, lower func() ([]string, error)) (*rootfs.Index, error) {
-	body, err := layer.Uncompressed()
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	sum := sha256.New()
-	r := ahead.New(body, sum)
-	defer r.Close()
-	x, err := s.worker.Extract(ctx, r, s.data(id), false, func() (*union.View, error) {
-		dirs, err := lower()
-		if err != nil {
-			return nil, err
-		}
-		return &union.View{Dirs: dirs, UserXattr: s.worker.UserXattr()}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	// The name under which others find the layer must be that of its contents.
-	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	if got != diffID {
-		return nil, fmt.Errorf("contents have diff ID %s", got)
-	}
-	return x, nil
 }
 
 // chainIDs returns the chain ID of each layer: the name of it with all that is below it.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/owners"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
@@ -51,7 +52,7 @@ type layer struct {
 	diffID v1.Hash
 	// own says that the directory is not known by a chain ID.
 	own    bool
-	owners owners
+	owners owners.Layer
 }
 
 func newRoot(ctx context.Context, d *Driver, s *store) (*root, error) {
@@ -184,6 +185,23 @@ func (r *root) ids() []string {
 	return out
 }
 
+// owners returns the owners of the layers, the lowest first.
+func (r *root) owners() []owners.Layer {
+	out := make([]owners.Layer, len(r.layers))
+	for i, l := range r.layers {
+		out[i] = l.owners
+	}
+	return out
+}
+
+// ownersOf returns nil when owners are on disk.
+func (r *root) ownersOf(l v1.Layer) owners.Layer {
+	if !r.s.worker.Squash() {
+		return nil
+	}
+	return owners.Of(r.d.o.Indexes, l)
+}
+
 // Changes implements sandbox.Root. The sequence may be consumed at any time before Close.
 func (r *root) Changes(ctx context.Context) snapshot.Changes {
 	if err := r.usable(); err != nil {
@@ -195,11 +213,10 @@ func (r *root) Changes(ctx context.Context) snapshot.Changes {
 		r.sealed = append(r.sealed, nil)
 		return func(func(snapshot.Change, error) bool) {}
 	}
-	below := slices.Clone(r.layers)
 	l := &layer{id: r.upper, own: true}
 	changes := r.s.worker.Upper(ctx, r.s.data(l.id), r.s.paths(r.ids()))
 	if r.s.worker.Squash() {
-		changes, l.owners = withOwners(ctx, changes, below)
+		changes, l.owners = owners.Give(ctx, changes, r.owners())
 	}
 	r.layers = append(r.layers, l)
 	r.sealed = append(r.sealed, l)

@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/lock"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
 
@@ -57,32 +57,7 @@ func (s *store) acquire(ctx context.Context) (*os.File, error) {
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock layers: %w", err)
-	}
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		err = s.collect(ctx)
-	} else if errors.Is(err, unix.EWOULDBLOCK) {
-		err = nil
-	}
-	if err == nil {
-		err = flock(f, unix.LOCK_SH)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock layers: %w", err)
-	}
-	return f, nil
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return lock.Share(s.dir, func() error { return s.collect(ctx) })
 }
 
 // collect removes what no living process uses. The caller has the store for itself.

@@ -4,7 +4,7 @@
 package child
 
 import (
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -12,61 +12,58 @@ import (
 	"syscall"
 )
 
-// Conn is one end of the conversation between a child and the process that started it: JSON
-// values, one after another, in each direction.
+// Conn is one end of the conversation between a child and the process that started it: values, one
+// after another, in each direction. Strings in them may hold any bytes, as paths do.
 type Conn struct {
-	in  *json.Decoder
-	out *json.Encoder
+	in  *gob.Decoder
+	out *gob.Encoder
 }
 
 func newConn(in io.Reader, out io.Writer) *Conn {
-	return &Conn{in: json.NewDecoder(in), out: json.NewEncoder(out)}
+	return &Conn{in: gob.NewDecoder(in), out: gob.NewEncoder(out)}
+}
+
+// envelope goes before each value, or in its place.
+type envelope struct {
+	Error *Error
 }
 
 // Send sends v. Receive is its counterpart.
 func (c *Conn) Send(v any) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode message: %w", err)
+	if err := c.out.Encode(envelope{}); err != nil {
+		return fmt.Errorf("send message: %w", err)
 	}
-	return c.send(message{Data: data})
+	if err := c.out.Encode(v); err != nil {
+		return fmt.Errorf("send message: %w", err)
+	}
+	return nil
 }
 
 // Receive waits for the other end's next value and decodes it into v. When the other end has
 // reported an error, that is returned; when it has gone, the error wraps io.EOF or
 // io.ErrUnexpectedEOF.
 func (c *Conn) Receive(v any) error {
-	var m message
-	if err := c.in.Decode(&m); err != nil {
+	var e envelope
+	if err := c.in.Decode(&e); err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	if m.Error != nil {
-		return m.Error
+	if e.Error != nil {
+		return e.Error
 	}
-	if err := json.Unmarshal(m.Data, v); err != nil {
-		return fmt.Errorf("decode message: %w", err)
-	}
-	return nil
-}
-
-func (c *Conn) send(m message) error {
-	if err := c.out.Encode(m); err != nil {
-		return fmt.Errorf("send message: %w", err)
+	if err := c.in.Decode(v); err != nil {
+		return fmt.Errorf("read message: %w", err)
 	}
 	return nil
 }
 
-type message struct {
-	Data  json.RawMessage `json:",omitempty"`
-	Error *Error          `json:",omitempty"`
-}
+func (c *Conn) fail(err error) error { return c.out.Encode(envelope{Error: wireError(err)}) }
 
 // Error is an error that happened in a child.
 type Error struct {
 	Text string
 	// Errno is the system call error at its root, if any, so that errors.Is finds it on this
 	// side, too.
-	Errno syscall.Errno `json:",omitempty"`
+	Errno syscall.Errno
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -106,7 +103,7 @@ func Main(ops map[string]Op) {
 	in, out := os.NewFile(fdIn, "requests"), os.NewFile(fdOut, "replies")
 	c := newConn(in, out)
 	if err := run(c, ops, os.Args[1:]); err != nil {
-		_ = c.send(message{Error: wireError(err)}) // when the parent has gone there is nobody to tell
+		_ = c.fail(err) // when the parent has gone there is nobody to tell
 		os.Exit(1)
 	}
 	os.Exit(0)

@@ -129,9 +129,9 @@ func (p *Process) Receive(v any) error {
 // Finish waits for a child that has nothing more to say. Its error is the one that the child
 // reported; when it was killed because ctx was done, the cause of that.
 func (p *Process) Finish() error {
-	var m message
-	if err := p.Conn.in.Decode(&m); err == nil && m.Error != nil {
-		p.reported = m.Error
+	var e envelope
+	if err := p.Conn.in.Decode(&e); err == nil && e.Error != nil {
+		p.reported = e.Error
 	}
 	err := p.wait()
 	switch {
@@ -141,6 +141,24 @@ func (p *Process) Finish() error {
 		return p.cause()
 	case p.reported != nil:
 		return p.reported
+	}
+	return err
+}
+
+// Fail ends a child with which something went wrong, as err says, and returns the best that is known
+// about it: why ctx is done, what the child has reported, how it died, or err.
+func (p *Process) Fail(err error) error {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		p.Kill() // otherwise it is dying of itself
+	}
+	ended := p.Finish()
+	switch {
+	case p.cause() != nil:
+		return p.cause()
+	case p.reported != nil:
+		return p.reported
+	case ended != nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
+		return ended
 	}
 	return err
 }
@@ -212,6 +230,3 @@ func becomeRoot(_ *Conn, args []string) error {
 	}
 	return nil
 }
-
-// Reported says whether the child has sent an error.
-func (p *Process) Reported() bool { return p.reported != nil }

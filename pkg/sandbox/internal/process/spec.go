@@ -30,10 +30,9 @@ type Overlay struct {
 	// that a mount's options may have.
 	Dir string
 	// Lower are the directories below, the topmost first.
-	Lower             []string
-	Upper, Work       string
-	UserXattr         bool
-	NoVolatileSupport bool `json:",omitempty"`
+	Lower       []string
+	Upper, Work string
+	UserXattr   bool
 }
 
 // File is a small file that the process sees.
@@ -48,5 +47,5 @@ type Result struct {
 	// Code is the program's exit status, or 128 + n when signal n ended it.
 	Code int
 	// Reason says why the program was not started; Code is 126 or 127 then.
-	Reason string `json:",omitempty"`
+	Reason string
 }

@@ -27,13 +27,12 @@ func (w *Worker) Run(ctx context.Context, spec *process.Spec, stdout, stderr io.
 		return process.Result{}, err
 	}
 	if err := p.Send(spec); err != nil {
-		p.Kill()
-		return process.Result{}, errorsFirst(p.Finish(), err)
+		return process.Result{}, p.Fail(err)
 	}
 	var result process.Result
 	if !spec.Probe {
 		if err := p.Receive(&result); err != nil {
-			return process.Result{}, errorsFirst(p.Finish(), err)
+			return process.Result{}, p.Fail(err)
 		}
 	}
 	return result, p.Finish()

@@ -1,0 +1,263 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/owners"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
+	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+)
+
+// root implements sandbox.Root.
+type root struct {
+	d    *Driver
+	p    *place
+	dir  string
+	lock *os.File
+
+	failed error
+	closed bool
+	// ran says that Run was called since the last Changes.
+	ran bool
+	// reading is the sequence that is still to be consumed.
+	reading *reading
+
+	mu sync.Mutex // Commit may be called while other methods run
+	// layers are those that the root is made of, the lowest first, as far as they are known.
+	layers []v1.Layer
+	// pending counts the Changes that wait for Commit.
+	pending int
+	// missed says that layers no longer say what is in the root.
+	missed bool
+	owners []owners.Layer
+}
+
+// reading is the state of a sequence of changes. What it has not read yet must not change.
+type reading struct {
+	mu      sync.Mutex
+	started bool
+	dead    bool
+	done    chan struct{}
+}
+
+func newRoot(ctx context.Context, d *Driver, p *place) (*root, error) {
+	dir, held, err := p.newDir(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open root: %w", err)
+	}
+	return &root{d: d, p: p, dir: dir, lock: held}, nil
+}
+
+func (r *root) fs() string     { return filepath.Join(r.dir, "fs") }
+func (r *root) record() string { return filepath.Join(r.dir, "record") }
+
+// extract applies a layer to the root.
+func (r *root) extract(ctx context.Context, l v1.Layer) error {
+	x, err := r.p.worker.Extract(ctx, l, r.fs(), nil)
+	if err != nil {
+		return fmt.Errorf("extract layer: %w", err)
+	}
+	if r.d.o.Indexes != nil {
+		diffID, err := l.DiffID()
+		if err != nil {
+			return err
+		}
+		if err := r.d.o.Indexes.PutIndex(ctx, diffID, x); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.layers = append(r.layers, l)
+	if r.p.worker.Squash() {
+		r.owners = append(r.owners, owners.Of(r.d.o.Indexes, l))
+	}
+	return nil
+}
+
+// usable waits until the changes before have been read.
+func (r *root) usable(ctx context.Context) error {
+	if r.closed {
+		return errors.New("root is closed")
+	}
+	if r.failed != nil {
+		return fmt.Errorf("root cannot be used after an error: %w", r.failed)
+	}
+	if r.reading == nil {
+		return nil
+	}
+	select {
+	case <-r.reading.done:
+		r.reading = nil
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Run implements sandbox.Root.
+func (r *root) Run(ctx context.Context, p sandbox.Process) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
+	r.ran = true
+	r.failed = step.Run(ctx, r.p.worker, r.spec(), p)
+	return r.failed
+}
+
+// Changes implements sandbox.Root. The sequence must be consumed, or the root closed: the next call of any
+// other method waits for that.
+func (r *root) Changes(ctx context.Context) snapshot.Changes {
+	if err := r.usable(ctx); err != nil {
+		return func(yield func(snapshot.Change, error) bool) { yield(snapshot.Change{}, err) }
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending++
+	if !r.ran {
+		return func(func(snapshot.Change, error) bool) {}
+	}
+	r.ran = false
+	changes := r.p.worker.Compare(ctx, r.fs(), r.record(), r.known)
+	if r.p.worker.Squash() {
+		var given owners.Layer
+		changes, given = owners.Give(ctx, changes, r.owners)
+		r.owners = append(r.owners, given)
+	}
+	reading := &reading{done: make(chan struct{})}
+	r.reading = reading
+	return reading.guard(changes)
+}
+
+// guard lets others know when the sequence has been consumed.
+func (g *reading) guard(changes snapshot.Changes) snapshot.Changes {
+	return func(yield func(snapshot.Change, error) bool) {
+		g.mu.Lock()
+		dead := g.dead
+		g.started = true
+		g.mu.Unlock()
+		if dead {
+			yield(snapshot.Change{}, errors.New("root is closed"))
+			return
+		}
+		defer close(g.done)
+		changes(yield)
+	}
+}
+
+// end waits for a sequence that is being consumed, and keeps one that is not from starting.
+func (g *reading) end() {
+	g.mu.Lock()
+	g.dead = true
+	started := g.started
+	g.mu.Unlock()
+	if started {
+		<-g.done
+	}
+}
+
+// known looks files up in the layers.
+func (r *root) known(ctx context.Context, names []string) ([]*diff.Known, error) {
+	out := make([]*diff.Known, len(names))
+	r.mu.Lock()
+	layers, unknown := r.layers, r.missed || r.pending > 1
+	r.mu.Unlock()
+	if len(names) == 0 || unknown {
+		return out, nil
+	}
+	tree, err := rootfs.Of(ctx, layers, rootfs.Options{Indexes: r.d.o.Indexes, TempDir: r.dir})
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	for i, name := range names {
+		fi, err := tree.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if e := rootfs.EntryOf(fi); e != nil {
+			out[i] = knownOf(e)
+		}
+	}
+	return out, nil
+}
+
+func knownOf(e *rootfs.Entry) *diff.Known {
+	k := &diff.Known{Digest: e.Digest, Target: e.Header.Linkname, Xattrs: make(map[string]string)}
+	for key, value := range e.Header.PAXRecords {
+		if attr, ok := strings.CutPrefix(key, rootfs.XattrPrefix); ok {
+			k.Xattrs[attr] = value
+		}
+	}
+	return k
+}
+
+// Commit implements sandbox.Root. What was committed is not kept, but its index helps to tell changes.
+func (r *root) Commit(l v1.Layer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == 0 {
+		return
+	}
+	r.pending--
+	if l != nil {
+		r.layers = append(r.layers, l)
+	}
+}
+
+// Add implements sandbox.Root.
+func (r *root) Add(ctx context.Context, l v1.Layer) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
+	if r.ran {
+		return errors.New("add layer: the changes of the steps before it have not been taken")
+	}
+	r.mu.Lock()
+	// The layer comes before those that are to be committed in the list, but not in the root.
+	r.missed = r.missed || r.pending > 0
+	r.mu.Unlock()
+	err := r.extract(ctx, l)
+	if err == nil {
+		err = r.p.worker.Record(ctx, r.fs(), r.record())
+	}
+	if err != nil {
+		r.failed = err
+		return fmt.Errorf("add layer: %w", err)
+	}
+	return nil
+}
+
+// Close implements sandbox.Root.
+func (r *root) Close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	if r.reading != nil {
+		r.reading.end()
+	}
+	err := r.p.worker.Remove(context.Background(), []string{r.dir})
+	if closeErr := r.lock.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("close root: %w", err)
+	}
+	return nil
+}
