@@ -18,7 +18,7 @@ const (
 	maxIndexBytes = 1 << 30
 	// maxSparseBytes bounds the sum of the sizes of a layer's sparse files: a header of a
 	// few bytes can claim exabytes of zeros, which would all have to be hashed.
-	maxSparseBytes = 64 << 30
+	maxSparseBytes = 16 << 30
 	// readSize is the buffer under archive/tar, which reads in blocks of 512 bytes.
 	readSize = 256 << 10
 )
