@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/gobuild-dev/gobuild/pkg/build"
+	"github.com/gobuild-dev/gobuild/pkg/progress"
+)
+
+// buildFlags are those of the root command.
+type buildFlags struct {
+	source   sourceFlags
+	registry registryFlags
+	layer    layerFlags
+	output   outputFlags
+
+	annotations                  []string
+	noCache                      bool
+	workDir, isolation, progress string
+	verbosity                    string
+}
+
+func (b *buildFlags) register(f *pflag.FlagSet) {
+	b.source.register(f)
+	b.output.register(f)
+	b.registry.register(f)
+	b.layer.register(f)
+	f.StringArrayVar(&b.annotations, "annotation", nil, "`name=value` to put into the manifest (repeatable)")
+	f.BoolVar(&b.noCache, "no-cache", false, "run every step anew, whatever the work directory holds")
+	f.StringVar(&b.isolation, "isolation", "auto", "how RUN is isolated: auto, overlay or directory")
+	f.StringVar(&b.progress, "progress", "auto", "how progress is shown: auto, tty, plain, json or quiet")
+	f.StringVarP(&b.verbosity, "verbosity", "v", "info", "least severe messages to show: debug, info, warn or error")
+	registerWorkDir(f, &b.workDir)
+}
+
+func registerWorkDir(f *pflag.FlagSet, dir *string) {
+	f.StringVar(dir, "work-dir", "", "directory for what is kept between builds (default gobuild in the user's cache directory)")
+}
+
+func newBuild(log *logrus.Logger) *cobra.Command {
+	var flags buildFlags
+	c := &cobra.Command{
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return flags.run(c.Context(), log) },
+	}
+	flags.register(c.Flags())
+	c.Flags().SortFlags = false
+	return c
+}
+
+func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
+	level, err := logrus.ParseLevel(b.verbosity)
+	if err != nil {
+		return usagef("--verbosity %q is none of debug, info, warn, error", b.verbosity)
+	}
+	log.SetLevel(level)
+	o, err := b.options()
+	if err != nil {
+		return err
+	}
+	sink, closeSink, err := newSink(b.progress)
+	if err != nil {
+		return err
+	}
+	defer closeSink()
+	o.Progress = sink
+	client, err := b.registry.client(func(text string) {
+		sink.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: text})
+	})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	// Reads of layers have no context of their own.
+	defer context.AfterFunc(ctx, client.Close)()
+	o.Registry = client
+	if err := b.output.apply(&o); err != nil {
+		return err
+	}
+	result, err := build.Build(ctx, o)
+	if err != nil {
+		return err
+	}
+	for _, r := range result.Receipts {
+		sink.Emit(progress.Event{Time: time.Now(), Kind: progress.Info, Text: fmt.Sprintf("wrote %s %s", r.Name, r.Digest)})
+	}
+	return b.output.writeDigests(result)
+}
+
+// options are those that need no registry.
+func (b *buildFlags) options() (build.Options, error) {
+	var o build.Options
+	var errs [7]error
+	o.Context, errs[0] = b.source.dir()
+	o.BuildArgs, errs[1] = b.source.args()
+	o.Labels, errs[2] = pairs("label", b.source.labels)
+	o.Annotations, errs[3] = pairs("annotation", b.annotations)
+	o.Platform, errs[4] = parsePlatform(b.source.platform)
+	o.Compression, o.DockerMediaTypes, errs[5] = b.layer.parse()
+	o.Epoch, errs[6] = epoch()
+	o.Dockerfile, o.Target = b.source.dockerfile, b.source.target
+	o.CompressionLevel = b.layer.level
+	o.WorkDir, o.NoCache, o.Isolation = b.workDir, b.noCache, b.isolation
+	return o, errors.Join(errs[:]...)
+}
+
+// newSink returns the printer that the user asked for, and what ends it.
+func newSink(kind string) (progress.Sink, func(), error) {
+	nothing := func() {}
+	width, height, isTerminal := terminalSize(os.Stderr)
+	switch {
+	case kind == "tty" || kind == "auto" && isTerminal && width > 0 && height > 0:
+		t := progress.NewTerminal(os.Stderr, func() (int, int) {
+			w, h, _ := terminalSize(os.Stderr)
+			return w, h
+		})
+		return t, t.Close, nil
+	case kind == "plain" || kind == "auto":
+		return progress.Plain(os.Stderr), nothing, nil
+	case kind == "json":
+		return progress.JSON(os.Stderr), nothing, nil
+	case kind == "quiet":
+		return progress.Quiet(os.Stderr), nothing, nil
+	}
+	return nil, nil, usagef("--progress %q is none of auto, tty, plain, json, quiet", kind)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/pflag"
+
+	"github.com/gobuild-dev/gobuild/pkg/build"
+	"github.com/gobuild-dev/gobuild/pkg/push"
+)
+
+// outputFlags say where the image goes.
+type outputFlags struct {
+	destinations, outputs []string
+	noPush                bool
+	ociLayout, tar        string
+
+	digestFile, nameWithDigestFile, nameTagWithDigestFile string
+}
+
+func (o *outputFlags) register(f *pflag.FlagSet) {
+	f.StringArrayVarP(&o.destinations, "destination", "d", nil, "`reference` to push the image to (repeatable)")
+	f.BoolVar(&o.noPush, "no-push", false, "do not push; destinations only name the image")
+	f.StringVar(&o.ociLayout, "oci-layout-path", "", "write the image to an OCI layout in this `directory`")
+	f.StringVar(&o.tar, "tar-path", "", "write the image to an archive at this `path`, for 'docker load'")
+	f.StringArrayVarP(&o.outputs, "output", "o", nil, "`type=...` of output: local,dest=DIR or tar,dest=FILE (the root filesystem), oci, docker or registry (repeatable)")
+	f.StringVar(&o.digestFile, "digest-file", "", "write the image's digest to this `path`")
+	f.StringVar(&o.nameWithDigestFile, "image-name-with-digest-file", "", "write name@digest of each destination to this `path`")
+	f.StringVar(&o.nameTagWithDigestFile, "image-name-tag-with-digest-file", "", "write name:tag@digest of each destination to this `path`")
+}
+
+// apply tells o where the image goes.
+func (f *outputFlags) apply(o *build.Options) error {
+	if len(f.destinations) == 0 && !f.noPush && f.ociLayout == "" && f.tar == "" && len(f.outputs) == 0 {
+		return usagef("nothing to do with the image: give a --destination or an --output, or say --no-push")
+	}
+	if !f.noPush {
+		o.Destinations = f.destinations
+	}
+	if f.ociLayout != "" {
+		o.Exporters = append(o.Exporters, push.OCILayout(f.ociLayout, ""))
+	}
+	if f.tar != "" {
+		archive, err := push.DockerArchive(f.tar, f.destinations)
+		if err != nil {
+			return &usageError{err}
+		}
+		o.Exporters = append(o.Exporters, archive)
+	}
+	return nil
+}
+
+// writeDigests writes the files that were asked for.
+func (f *outputFlags) writeDigests(r *build.Result) error {
+	var errs [3]error
+	if f.digestFile != "" {
+		errs[0] = push.WriteDigestFile(f.digestFile, r.Digest)
+	}
+	if f.nameWithDigestFile != "" {
+		errs[1] = push.WriteImageNameWithDigestFile(f.nameWithDigestFile, f.destinations, r.Digest)
+	}
+	if f.nameTagWithDigestFile != "" {
+		errs[2] = push.WriteImageNameTagWithDigestFile(f.nameTagWithDigestFile, f.destinations, r.Digest)
+	}
+	return errors.Join(errs[:]...)
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+)
+
+// newRoot assembles the command line. The root command itself builds.
+func newRoot(log *logrus.Logger) *cobra.Command {
+	root := newBuild(log)
+	root.Use = "gobuild [flags]"
+	root.Short = "Build a container image from a Dockerfile and push it, without a daemon"
+	root.Long = `Gobuild builds a container image from a Dockerfile and pushes it to a registry.
+
+It needs no daemon and no privileges: RUN instructions run in the best sandbox that the place allows
+(see 'gobuild doctor').`
+	root.Example = `  # Build the present directory and push it.
+  gobuild --context . --destination registry.example.com/team/app:1.0
+
+  # Build one stage into a local OCI layout, without pushing.
+  gobuild --target test --no-push --oci-layout-path ./out
+
+  # Get a stage's files.
+  gobuild --target binaries --output type=local,dest=./bin`
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
+	root.AddCommand(newPlan(log), newPrune(), newDoctor(), newVersion())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+// noArgs refuses words that belong to no flag: usually a flag's value that lost its quotes.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q: the context is given by --context", args[0])
+	}
+	return nil
+}

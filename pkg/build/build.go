@@ -1,0 +1,216 @@
+// Package build turns a Dockerfile and its context into an image: the front door for programs, and the default wiring
+// of everything behind it.
+//
+// A program that builds images with RUN instructions calls sandbox.Init first thing in main, since some sandboxes
+// start the program again as their child.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/internal/assemble"
+	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/internal/solve"
+	"github.com/gobuild-dev/gobuild/pkg/cache"
+	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
+	"github.com/gobuild-dev/gobuild/pkg/progress"
+	"github.com/gobuild-dev/gobuild/pkg/push"
+	"github.com/gobuild-dev/gobuild/pkg/registry"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+	"github.com/gobuild-dev/gobuild/pkg/source"
+)
+
+// Result is a finished build.
+type Result struct {
+	// Image is the image. Its layers can be read until the work directory is pruned.
+	Image v1.Image
+	// Digest is that of the image's manifest. Exporters whose format has another manifest give theirs in Receipts.
+	Digest v1.Hash
+	// Receipts say where the image went, in the order of destinations and exporters.
+	Receipts []push.Receipt
+}
+
+// Build builds an image and exports it. Nothing is exported, but layers that no manifest names yet, unless all
+// steps succeed.
+//
+// Errors that a line of the Dockerfile causes are a *dockerfile.Error; the failure of a step is a
+// *solve.StepError; those of a registry wrap go-containerregistry's *transport.Error. When ctx is done, all
+// processes are killed and the error is context.Cause(ctx).
+func Build(ctx context.Context, o Options) (*Result, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	client, done, err := o.client()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	exporters := o.Exporters
+	if len(o.Destinations) > 0 {
+		dest, err := push.Registry(client, o.Destinations)
+		if err != nil {
+			return nil, err
+		}
+		exporters = append([]push.Exporter{dest}, exporters...)
+	}
+	store, err := local.Open(ctx, o.WorkDir)
+	if err != nil {
+		return nil, err
+	}
+	result, err := build(ctx, o, exporters, store, newBases(client, store))
+	return result, errors.Join(err, store.Close())
+}
+
+// client returns the client to use, and what to call when it is not needed any more.
+func (o Options) client() (*registry.Client, func(), error) {
+	if o.Registry != nil {
+		return o.Registry, func() {}, nil
+	}
+	c, err := registry.New(registry.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.Close, nil
+}
+
+func build(ctx context.Context, o Options, exporters []push.Exporter, store *local.Store, b *bases) (*Result, error) {
+	src, p, err := prepare(ctx, o, b)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range p.Warnings {
+		o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: w.String()})
+	}
+	results, err := solve.Solve(ctx, solve.Options{
+		Plan:    p,
+		Context: src.Tree,
+		Image:   b.pull,
+		Cache:   o.cache(store),
+		Driver: func(ctx context.Context) (sandbox.Driver, error) {
+			return o.driver(ctx, store)
+		},
+		Indexes: store,
+		Layer: snapshot.Options{
+			Compression: o.Compression,
+			Level:       o.CompressionLevel,
+			Dir:         store.TempDir(),
+			Docker:      o.DockerMediaTypes,
+		},
+		Keep:     store.Keep,
+		Finished: early(exporters),
+		Progress: o.Progress,
+		Epoch:    o.Epoch,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return export(ctx, o, exporters, results[0])
+}
+
+// Plan returns the plan of a build without running it. It fetches the configs of base images.
+func Plan(ctx context.Context, o Options) (*plan.Plan, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	client, done, err := o.client()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	_, p, err := prepare(ctx, o, newBases(client, nil))
+	return p, err
+}
+
+// prepare reads the context and plans the build.
+func prepare(ctx context.Context, o Options, b *bases) (*source.Context, *plan.Plan, error) {
+	src, err := source.Open(o.Context, source.Options{Dockerfile: o.Dockerfile})
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := dockerfile.Parse(src.DockerfilePath, src.Dockerfile)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := plan.New(ctx, file, plan.Options{
+		BuildArgs:     o.BuildArgs,
+		Target:        o.Target,
+		Platforms:     []v1.Platform{o.Platform},
+		BuildPlatform: HostPlatform(),
+		Labels:        o.Labels,
+		Bases:         b,
+	})
+	return src, p, err
+}
+
+// cache is where results of steps are looked up and put.
+func (o Options) cache(store *local.Store) cache.Store {
+	if o.NoCache {
+		return cache.WriteOnly(store)
+	}
+	return store
+}
+
+// early hands finished layers to the exporters that can use them before the image is finished. Their errors
+// come again when the image is exported.
+func early(exporters []push.Exporter) func(context.Context, *plan.Step, v1.Layer) {
+	var takers []push.LayerTaker
+	for _, e := range exporters {
+		if t, ok := e.(push.LayerTaker); ok {
+			takers = append(takers, t)
+		}
+	}
+	if len(takers) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, _ *plan.Step, l v1.Layer) {
+		for _, t := range takers {
+			_ = t.Take(ctx, l)
+		}
+	}
+}
+
+// export assembles the image and gives it to all exporters at once. When one fails the others still finish.
+func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.Result) (*Result, error) {
+	layers := make([]assemble.Layer, len(r.Layers))
+	for i, l := range r.Layers {
+		layers[i] = assemble.Layer{Layer: l.Layer, Created: l.Created}
+	}
+	now := time.Now()
+	if !o.Epoch.IsZero() {
+		now = o.Epoch
+	}
+	img, err := assemble.Image(r.Step.Image, layers, assemble.Options{
+		Docker: o.DockerMediaTypes, Annotations: o.Annotations, Now: now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("assemble image: %w", err)
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, err
+	}
+	result := &Result{Image: img, Digest: digest}
+	receipts := make([][]push.Receipt, len(exporters))
+	errs := make([]error, len(exporters))
+	var wg sync.WaitGroup
+	for i, e := range exporters {
+		wg.Go(func() {
+			receipts[i], errs[i] = e.Export(ctx, push.Artifact{Image: img, Platform: r.Step.Platform})
+		})
+	}
+	wg.Wait()
+	for _, r := range receipts {
+		result.Receipts = append(result.Receipts, r...)
+	}
+	return result, errors.Join(errs...)
+}

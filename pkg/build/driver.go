@@ -1,0 +1,50 @@
+package build
+
+import (
+	"context"
+
+	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/overlay"
+)
+
+// drivers returns the sandbox drivers, best first (see the package sandbox for what each needs).
+func drivers(layersDir func(driver string) string, indexes rootfs.Indexes) []sandbox.Driver {
+	return []sandbox.Driver{
+		overlay.New(overlay.Options{Dir: layersDir("overlay"), Indexes: indexes}),
+	}
+}
+
+// driver chooses the sandbox for RUN.
+func (o Options) driver(ctx context.Context, store *local.Store) (sandbox.Driver, error) {
+	list := o.Drivers
+	if list == nil {
+		list = drivers(store.LayersDir, store)
+	}
+	return sandbox.Select(ctx, list, o.Isolation)
+}
+
+// Check is what one sandbox driver says of the place that it is in.
+type Check struct {
+	Driver string
+	// Err is nil if the driver works here, and otherwise says why not and what would help.
+	Err error
+}
+
+// Doctor asks all drivers, best first, whether they work with workDir; empty is the default one.
+func Doctor(ctx context.Context, workDir string) ([]Check, error) {
+	o, err := Options{WorkDir: workDir}.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	store, err := local.Open(ctx, o.WorkDir)
+	if err != nil {
+		return nil, err
+	}
+	var checks []Check
+	for _, d := range drivers(store.LayersDir, store) {
+		checks = append(checks, Check{d.Name(), d.Probe(ctx)})
+	}
+	return checks, store.Close()
+}

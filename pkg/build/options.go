@@ -1,0 +1,110 @@
+package build
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/pkg/progress"
+	"github.com/gobuild-dev/gobuild/pkg/push"
+	"github.com/gobuild-dev/gobuild/pkg/registry"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+)
+
+// Options say what to build and where the image goes. The zero value builds the Dockerfile of the present
+// directory and keeps nothing but the local cache.
+type Options struct {
+	// Context is the directory with the files that COPY and ADD see; "." when empty.
+	Context string
+	// Dockerfile is a path, as it is or inside the context; the context's Dockerfile when empty.
+	Dockerfile string
+	// Target is the name or number of the stage to build; the last one when empty.
+	Target string
+	// BuildArgs are values for the Dockerfile's ARGs.
+	BuildArgs map[string]string
+	// Labels are added to the image.
+	Labels map[string]string
+	// Annotations are put into the manifest.
+	Annotations map[string]string
+	// Platform is what to build for; the zero value is linux on this machine's architecture.
+	Platform v1.Platform
+
+	// Destinations are references to push to.
+	Destinations []string
+	// Exporters are further places for the image.
+	Exporters []push.Exporter
+
+	// Registry is the client for bases and destinations. Nil makes one without credentials.
+	Registry *registry.Client
+
+	// WorkDir is where layers and results of steps are kept between builds. Several builds may share it. Empty
+	// is "gobuild" in the user's cache directory.
+	WorkDir string
+	// NoCache makes every step anew. Results are still kept for later builds.
+	NoCache bool
+	// Isolation is the name of the sandbox driver, or "auto", which is also the default.
+	Isolation string
+	// Drivers replaces the drivers that Isolation chooses from.
+	Drivers []sandbox.Driver
+
+	// Compression of new layers; gzip when empty.
+	Compression snapshot.Compression
+	// CompressionLevel is on the compressor's own scale; zero is its default.
+	CompressionLevel int
+	// DockerMediaTypes asks for Docker's media types instead of the OCI ones.
+	DockerMediaTypes bool
+	// Epoch, when not zero, is the time of everything in the image that would have the present time.
+	Epoch time.Time
+
+	// Progress receives what happens. It may be nil.
+	Progress progress.Sink
+}
+
+// withDefaults fills in what was left empty.
+func (o Options) withDefaults() (Options, error) {
+	if o.Context == "" {
+		o.Context = "."
+	}
+	if o.Platform.OS == "" {
+		o.Platform = HostPlatform()
+	}
+	if o.Isolation == "" {
+		o.Isolation = "auto"
+	}
+	if o.Progress == nil {
+		o.Progress = discard{}
+	}
+	if o.WorkDir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return o, fmt.Errorf("find work directory: %w; name one", err)
+		}
+		o.WorkDir = filepath.Join(cache, "gobuild")
+	}
+	// Sandboxes mount and change directories, so that nothing relative would stay what it is.
+	dir, err := filepath.Abs(o.WorkDir)
+	if err != nil {
+		return o, fmt.Errorf("find work directory: %w", err)
+	}
+	o.WorkDir = dir
+	return o, nil
+}
+
+// HostPlatform is the platform of images that run on this machine.
+func HostPlatform() v1.Platform {
+	p := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	switch runtime.GOARCH {
+	case "arm":
+		p.Variant = "v7"
+	}
+	return p
+}
+
+type discard struct{}
+
+func (discard) Emit(progress.Event) {}
