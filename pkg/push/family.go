@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
 // Family is one of the two sets of media types in which the same image can be described.
@@ -158,4 +160,12 @@ func (l *relabelledLayer) MediaType() (types.MediaType, error) {
 		return "", err
 	}
 	return l.family.In(mt)
+}
+
+// FileIndex implements rootfs.Indexed for layers that do.
+func (l *relabelledLayer) FileIndex() *rootfs.Index {
+	if x, ok := l.Layer.(rootfs.Indexed); ok {
+		return x.FileIndex()
+	}
+	return nil
 }
