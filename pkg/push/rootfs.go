@@ -96,6 +96,9 @@ func header(name string, e *rootfs.Entry) *tar.Header {
 		h.Size = e.Header.Size
 	case tar.TypeDir:
 		h.Name += "/"
+	case tar.TypeSymlink:
+		// A link on a disk has this mode, whatever the layer says.
+		h.Mode = 0o777
 	}
 	for k, v := range e.Header.PAXRecords {
 		if strings.HasPrefix(k, xattrPrefix) {
