@@ -268,6 +268,28 @@ func diskTree(t testing.TB, dir string) rootfs.Tree {
 	return tree
 }
 
+// layers returns the tree of the layers that copies make, one over another.
+func layers(t testing.TB, copies ...fileop.Copy) *rootfs.LayerTree {
+	t.Helper()
+	tree, err := rootfs.Of(t.Context(), nil, rootfs.Options{TempDir: t.TempDir()})
+	must(t, err)
+	for _, c := range copies {
+		s, err := c.Select(t.Context())
+		must(t, err)
+		blob, err := snapshot.Write(t.Context(), s.Changes(t.Context(), tree), snapshot.Options{Compression: snapshot.Uncompressed, Dir: t.TempDir()})
+		must(t, err)
+		must(t, s.Close())
+		if blob == nil {
+			continue
+		}
+		next, err := tree.With(t.Context(), blob)
+		must(t, err)
+		t.Cleanup(func() { must(t, next.Close()) })
+		tree = next
+	}
+	return tree
+}
+
 // instruction parses a COPY or ADD with tree as its source; it knows what the tests need.
 func instruction(t testing.TB, line string, tree rootfs.Tree) fileop.Copy {
 	t.Helper()

@@ -65,7 +65,8 @@ func TestLikeBuildKit(t *testing.T) {
 		record(t, dir, cases)
 		return
 	}
-	context, base := diskTree(t, dir), hashed{specTree(t, baseSpec)}
+	context := diskTree(t, dir)
+	base := layers(t, instruction(t, "ADD base.tar /", context))
 	for _, c := range cases {
 		t.Run(c.line, func(t *testing.T) {
 			var got string

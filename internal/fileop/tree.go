@@ -113,10 +113,14 @@ func (n *node) addXattrs(more map[string]string) {
 	n.xattrs = all
 }
 
-// update applies f to n and notes whether that changed it.
+// update applies f to n and notes whether that changed it. As in BuildKit, the time alone is no change
+// of a directory.
 func (n *node) update(f func(n *node)) {
 	old := n.attr
 	f(n)
+	if n.isDir() {
+		old.mtime = n.mtime
+	}
 	n.changed = n.changed || !n.equal(&old)
 }
 
@@ -226,8 +230,18 @@ func parentOf(name string) string {
 	return rootName
 }
 
+// maxName is how long a component of a name may be, in bytes.
+const maxName = 255
+
 // put makes name the file n, replacing what was there. The parent must be a directory.
 func (t *tree) put(name string, n *node) error {
+	base := path.Base(name)
+	if len(base) > maxName {
+		return &fs.PathError{Op: "create", Path: show(name), Err: syscall.ENAMETOOLONG}
+	}
+	if strings.Contains(base, "\x00") {
+		return &fs.PathError{Op: "create", Path: show(name), Err: syscall.EINVAL}
+	}
 	dir, err := t.lookupDir(parentOf(name))
 	if err != nil {
 		return err
@@ -238,7 +252,6 @@ func (t *tree) put(name string, n *node) error {
 	if !dir.isDir() {
 		return errNotDir("create", name)
 	}
-	base := path.Base(name)
 	old, err := t.child(dir, base)
 	if err != nil {
 		return err

@@ -4,12 +4,14 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -102,9 +104,15 @@ func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
 	switch n.typ {
 	case tar.TypeSymlink:
 		n.mode = modePerm
+		if n.link == "" || strings.Contains(n.link, "\x00") {
+			return &fs.PathError{Op: "symlink", Path: show(name), Err: syscall.EINVAL}
+		}
 	case tar.TypeReg, tar.TypeGNUSparse:
-		n.typ, n.link = tar.TypeReg, ""
-		if err := u.contents(n, h, body); err != nil {
+		n.typ, n.link, n.size = tar.TypeReg, "", h.Size
+		if err := u.contents(n, body); err != nil {
+			return err
+		}
+		if same, err := u.isBelow(n, old); same || err != nil {
 			return err
 		}
 	default:
@@ -171,10 +179,9 @@ func (u *unpacker) hardlink(name string, old *node, h *tar.Header) error {
 	return u.tree.put(name, n)
 }
 
-// contents makes the body of a regular file the contents of n.
-func (u *unpacker) contents(n *node, h *tar.Header, body io.Reader) error {
-	n.size = h.Size
-	if h.Size == 0 {
+// contents makes body, which is as long as n says, the contents of n.
+func (u *unpacker) contents(n *node, body io.Reader) error {
+	if n.size == 0 {
 		return nil
 	}
 	if u.spool == nil {
@@ -183,18 +190,32 @@ func (u *unpacker) contents(n *node, h *tar.Header, body io.Reader) error {
 			return err
 		}
 	}
-	w := io.NewOffsetWriter(u.spool, u.end)
-	size, err := io.Copy(w, body)
+	size, err := io.Copy(io.NewOffsetWriter(u.spool, u.end), body)
 	if err != nil {
 		return fmt.Errorf("spool contents: %w", err)
 	}
-	if size != h.Size {
+	if size != n.size {
 		return io.ErrUnexpectedEOF
 	}
 	s := io.NewSectionReader(u.spool, u.end, size)
 	n.open = func() (io.ReadCloser, error) { return io.NopCloser(s), nil }
 	u.end += size
 	return nil
+}
+
+// isBelow reports whether the regular file n equals old, which it would replace.
+func (u *unpacker) isBelow(n, old *node) (bool, error) {
+	if old == nil || !old.equal(&n.attr) {
+		return false, nil
+	}
+	if n.size > 0 && old.digest != [sha256.Size]byte{} {
+		h := sha256.New()
+		if _, err := io.Copy(h, io.NewSectionReader(u.spool, u.end-n.size, n.size)); err != nil {
+			return false, fmt.Errorf("read spool: %w", err)
+		}
+		n.digest = [sha256.Size]byte(h.Sum(nil))
+	}
+	return old.same(n), nil
 }
 
 // newSpool returns a file that is gone when it is closed, or when the process ends.
