@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -31,22 +32,26 @@ func (o *outputFlags) register(f *pflag.FlagSet) {
 
 // apply tells o where the image goes.
 func (f *outputFlags) apply(o *build.Options) error {
-	if len(f.destinations) == 0 && !f.noPush && f.ociLayout == "" && f.tar == "" && len(f.outputs) == 0 {
+	for _, word := range f.outputs {
+		out, err := push.ParseOutput(word)
+		if err != nil {
+			return &usageError{err}
+		}
+		o.Outputs = append(o.Outputs, out)
+	}
+	if f.ociLayout != "" {
+		o.Outputs = append(o.Outputs, push.Output{Type: push.OutputOCI, Dest: f.ociLayout, Directory: true, Names: f.destinations})
+	}
+	if f.tar != "" {
+		o.Outputs = append(o.Outputs, push.Output{Type: push.OutputDocker, Dest: f.tar, Names: f.destinations})
+	}
+	if len(f.destinations) == 0 && !f.noPush && len(o.Outputs) == 0 {
 		return usagef("nothing to do with the image: give a --destination or an --output, or say --no-push")
 	}
 	if !f.noPush {
 		o.Destinations = f.destinations
 	}
-	if f.ociLayout != "" {
-		o.Exporters = append(o.Exporters, push.OCILayout(f.ociLayout, ""))
-	}
-	if f.tar != "" {
-		archive, err := push.DockerArchive(f.tar, f.destinations)
-		if err != nil {
-			return &usageError{err}
-		}
-		o.Exporters = append(o.Exporters, archive)
-	}
+	o.Stdout = os.Stdout
 	return nil
 }
 

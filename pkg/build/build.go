@@ -54,17 +54,13 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer done()
-	exporters := o.Exporters
-	if len(o.Destinations) > 0 {
-		dest, err := push.Registry(client, o.Destinations)
-		if err != nil {
-			return nil, err
-		}
-		exporters = append([]push.Exporter{dest}, exporters...)
-	}
 	store, err := local.Open(ctx, o.WorkDir)
 	if err != nil {
 		return nil, err
+	}
+	exporters, err := o.exporters(client, store)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
 	}
 	result, err := build(ctx, o, exporters, store, newBases(client, store))
 	return result, errors.Join(err, store.Close())

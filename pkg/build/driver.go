@@ -6,6 +6,7 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/directory"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/overlay"
 )
 
@@ -13,6 +14,7 @@ import (
 func drivers(layersDir func(driver string) string, indexes rootfs.Indexes) []sandbox.Driver {
 	return []sandbox.Driver{
 		overlay.New(overlay.Options{Dir: layersDir("overlay"), Indexes: indexes}),
+		directory.New(directory.Options{Dir: layersDir("directory"), Indexes: indexes}),
 	}
 }
 

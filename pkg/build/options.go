@@ -2,6 +2,7 @@ package build
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -36,6 +37,10 @@ type Options struct {
 
 	// Destinations are references to push to.
 	Destinations []string
+	// Outputs are files and folders to write, and further references. Path "-" is Stdout.
+	Outputs []push.Output
+	// Stdout receives the one output that goes to "-".
+	Stdout io.Writer
 	// Exporters are further places for the image.
 	Exporters []push.Exporter
 
