@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -43,7 +44,7 @@ func Dir(path string) (Tree, error) {
 	t.dev = st.Dev
 	// Attributes are read by path. The path through /proc cannot be led astray; without /proc
 	// there is only the one from the root of the filesystem.
-	t.proc = unix.Access(procDir(t.rootFD), unix.F_OK) == nil
+	t.proc = unix.Access("/proc/self/fd/"+strconv.Itoa(t.rootFD), unix.F_OK) == nil
 	return t, nil
 }
 
@@ -55,17 +56,18 @@ type diskTree struct {
 	proc   bool   // /proc/self/fd works
 	// plain is set when the kernel, or a filter around us, refuses openat2.
 	plain atomic.Bool
+	// noListxattrat is set when it refuses listxattrat.
+	noListxattrat atomic.Bool
 }
 
 // Open opens a regular file. It delivers as many bytes as the file has when it is opened, or an
 // error that wraps io.ErrUnexpectedEOF when the file became shorter meanwhile.
 func (t *diskTree) Open(name string) (fs.File, error) {
-	fi, err := t.stat("open", name)
-	if err != nil {
-		return nil, err
+	if !valid(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	if !fi.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
+	if err := t.mayOpen(name); err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	// If something else was put there meanwhile: O_NONBLOCK, so that a fifo does not block.
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK
@@ -73,10 +75,32 @@ func (t *diskTree) Open(name string) (fs.File, error) {
 	if errors.Is(err, unix.EPERM) {
 		fd, err = t.open(name, flags) // not our file
 	}
+	if isNotDir(err) {
+		err = fs.ErrNotExist
+	}
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return newDiskFile(fd, fi)
+	return newDiskFile(t, name, fd)
+}
+
+// mayOpen tells whether name is a regular file, without opening what may not be one. It may be
+// led astray by links in name, which the opening then is not.
+func (t *diskTree) mayOpen(name string) error {
+	defer runtime.KeepAlive(t)
+	var st unix.Stat_t
+	err := unix.Fstatat(t.rootFD, name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
+	switch {
+	case errors.Is(err, unix.ENAMETOOLONG):
+		return nil // open can
+	case isNotDir(err):
+		return fs.ErrNotExist
+	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK:
+		return fs.ErrNotExist
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return errNotRegular
+	}
+	return err
 }
 
 // Stat is Lstat: a Tree follows no links.
@@ -148,11 +172,7 @@ func (t *diskTree) within(op, name, dir string, do func(*openDir) error) error {
 	}
 	fd, err := t.open(dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err == nil {
-		d := &openDir{tree: t, fd: fd, attrs: filepath.Join(t.root.Name(), dir) + "/"}
-		if t.proc {
-			d.attrs = procDir(fd)
-		}
-		err = do(d)
+		err = do(&openDir{tree: t, fd: fd, name: dir})
 		unix.Close(fd)
 	}
 	switch {
@@ -177,10 +197,8 @@ func isNotDir(err error) bool { return errors.Is(err, unix.ENOTDIR) || errors.Is
 type openDir struct {
 	tree *diskTree
 	fd   int // O_PATH
-	// attrs, with the name of a file in the directory behind it, is the path by which to read
-	// the file's attributes. Only its last component may be a link that is not followed.
-	attrs string
-	buf   [1 << 10]byte
+	name string
+	buf  [1 << 10]byte
 }
 
 // names lists the directory, unsorted.
@@ -189,7 +207,7 @@ func (d *openDir) names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), d.attrs) //nolint:gosec // a descriptor
+	f := os.NewFile(uintptr(fd), d.name) //nolint:gosec // a descriptor
 	defer f.Close()
 	return f.Readdirnames(-1)
 }
@@ -276,6 +294,3 @@ func readlinkat(dirfd int, base string, size int) (string, error) {
 		}
 	}
 }
-
-// procDir is a path to the directory open as fd, with a slash at the end.
-func procDir(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) + "/" }

@@ -22,9 +22,9 @@ func TestDir(t *testing.T) {
 	})
 }
 
-func TestDirWithoutOpenat2(t *testing.T) {
+func TestDirOldKernel(t *testing.T) {
 	rootfstest.Run(t, func(t *testing.T, files []rootfstest.File) rootfs.Tree {
-		return rootfs.WithoutOpenat2(openDir(t, extract(t, files)))
+		return rootfs.OldKernel(openDir(t, extract(t, files)))
 	})
 }
 

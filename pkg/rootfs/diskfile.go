@@ -15,14 +15,15 @@ var errNotRegular = errors.New("not a regular file")
 // diskFile is an open regular file. It does without os.File, whose poller and finalizer cost
 // more than the rest of opening a small file.
 type diskFile struct {
+	tree   *diskTree
+	name   string
 	fd     int
-	info   *FileInfo
 	left   int64
 	closed atomic.Bool
 }
 
-// newDiskFile takes over fd, which was opened for fi.
-func newDiskFile(fd int, fi *FileInfo) (fs.File, error) {
+// newDiskFile takes over fd, which is name in t.
+func newDiskFile(t *diskTree, name string, fd int) (fs.File, error) {
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -30,15 +31,15 @@ func newDiskFile(fd int, fi *FileInfo) (fs.File, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, &fs.PathError{Op: "open", Path: fi.entry.Header.Name, Err: err}
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &diskFile{fd: fd, info: fi, left: fi.Size()}, nil
+	return &diskFile{tree: t, name: name, fd: fd, left: st.Size}, nil
 }
 
-// Stat describes the file as it was when it was opened.
-func (f *diskFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+// Stat describes the file that has the name.
+func (f *diskFile) Stat() (fs.FileInfo, error) { return f.tree.stat("stat", f.name) }
 
-// Read ends after as many bytes as Stat says.
+// Read ends after as many bytes as the file had when it was opened.
 func (f *diskFile) Read(p []byte) (int, error) {
 	if f.closed.Load() {
 		return 0, f.fail(fs.ErrClosed)
@@ -73,5 +74,5 @@ func (f *diskFile) Close() error {
 }
 
 func (f *diskFile) fail(err error) error {
-	return &fs.PathError{Op: "read", Path: f.info.entry.Header.Name, Err: err}
+	return &fs.PathError{Op: "read", Path: f.name, Err: err}
 }

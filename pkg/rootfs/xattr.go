@@ -2,7 +2,10 @@ package rootfs
 
 import (
 	"errors"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,9 +15,12 @@ const XattrPrefix = "SCHILY.xattr."
 
 // xattrs returns the extended attributes of base as PAX records, or nil when there are none.
 func (d *openDir) xattrs(base string) (map[string]string, error) {
-	path := d.attrs + base
-	n, err := unix.Llistxattr(path, d.buf[:])
+	n, err := d.listxattr(base)
 	list := d.buf[:max(n, 0)]
+	if n == 0 && err == nil {
+		return nil, nil
+	}
+	path := d.attrPath(base)
 	if errors.Is(err, unix.ERANGE) {
 		list, err = grow(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
 	}
@@ -42,6 +48,44 @@ func (d *openDir) xattrs(base string) (map[string]string, error) {
 		records[XattrPrefix+name] = string(value)
 	}
 	return records, nil
+}
+
+// listxattr puts the names of the attributes of base into d.buf. Most files have none, and Linux 6.13
+// can say so in a third of the time that a path through /proc takes.
+func (d *openDir) listxattr(base string) (int, error) {
+	if !d.tree.noListxattrat.Load() {
+		n, err := listxattrat(d.fd, base, d.buf[:])
+		if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+			return n, err
+		}
+		d.tree.noListxattrat.Store(true)
+	}
+	return unix.Llistxattr(d.attrPath(base), d.buf[:])
+}
+
+// sysListxattrat is the number of the system call, which is the same on every architecture.
+const sysListxattrat = 465
+
+// listxattrat is listxattr(2) of name in dirfd, without following it.
+func listxattrat(dirfd int, name string, buf []byte) (int, error) {
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return 0, err
+	}
+	n, _, errno := unix.Syscall6(sysListxattrat, uintptr(dirfd), uintptr(unsafe.Pointer(p)), //nolint:gosec // a system call
+		unix.AT_SYMLINK_NOFOLLOW, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0) //nolint:gosec // a system call
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil //nolint:gosec // at most len(buf)
+}
+
+// attrPath is a path to base in d. Only its last component may be a link that is not followed.
+func (d *openDir) attrPath(base string) string {
+	if d.tree.proc {
+		return "/proc/self/fd/" + strconv.Itoa(d.fd) + "/" + base
+	}
+	return filepath.Join(d.tree.root.Name(), d.name, base)
 }
 
 // isUnreadable reports whether an attribute is not ours to read.
