@@ -138,7 +138,7 @@ func (k *call) copyFrom(op *Copy, files instructions.SourcesAndDest) error {
 // namesOwner tells whether an owner has to be looked up.
 func namesOwner(chown string) bool {
 	user, group, _ := strings.Cut(chown, ":")
-	return !isID(user) || group != "" && !isID(group)
+	return user != "" && !isID(user) || group != "" && !isID(group)
 }
 
 // isID tells whether BuildKit takes s for a number: root is one.

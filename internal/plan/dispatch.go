@@ -139,7 +139,7 @@ func (g *graph) dispatch(s *stage, c command) error {
 	if k.name == "" {
 		k.name = k.configName()
 	}
-	if err := g.budget.spend(len(k.name) + entrySize*10); err != nil {
+	if err := g.budget.spend(len(k.name) + stepSize); err != nil {
 		return err
 	}
 	g.addStep(s, &Step{Op: k.op, Uses: k.uses, Name: k.name, Source: g.file.Position(c.Location()), Adds: k.adds})

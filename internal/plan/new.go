@@ -127,6 +127,7 @@ type graph struct {
 
 	stages []*stage // those of the file, then images that COPY --from names
 	byName map[string]*stage
+	images map[string]*stage // those that COPY --from names, as it names them
 	pulls  map[string]*Step
 	steps  []*Step
 	goal   *Step
@@ -142,6 +143,7 @@ func newGraph(s shared, target ocispec.Platform) (*graph, error) {
 		lint:           linter.New(&linter.Config{}),
 		expand:         &expander{lex: shell.NewLex(s.file.Escape), budget: s.budget},
 		byName:         map[string]*stage{},
+		images:         map[string]*stage{},
 		pulls:          map[string]*Step{},
 	}, nil
 }

@@ -24,8 +24,7 @@ type stage struct {
 	// label stands in names of steps and in messages: the stage's name, or stage-2 for the third one.
 	label string
 	// external: an image that COPY --from names.
-	external   bool
-	registered bool
+	external bool
 	// base is the stage that this one begins with; nil when it is an image or scratch.
 	base     *stage
 	commands []command
@@ -87,7 +86,6 @@ func (g *graph) addStages(specs []instructions.Stage) error {
 
 // register makes s findable and finds its base. A base is found by its exact name, other than elsewhere.
 func (g *graph) register(s *stage) {
-	s.registered = true
 	g.stages = append(g.stages, s)
 	s.base = g.byName[s.spec.BaseName]
 	if s.spec.Name != "" {
@@ -195,9 +193,6 @@ func (g *graph) link(s *stage, c command) (command, error) {
 	if err != nil {
 		return c, g.file.Error(c.Location(), err)
 	}
-	if !from.registered {
-		g.register(from)
-	}
 	c.from = from
 	s.deps = append(s.deps, dependency{on: from, by: c})
 	return c, nil
@@ -214,7 +209,7 @@ func (g *graph) findSource(c *instructions.CopyCommand) (*stage, error) {
 		return nil, errors.New("variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround")
 	}
 	if i, err := strconv.Atoi(c.From); err == nil {
-		if i < 0 || i >= len(g.stages) {
+		if i < 0 || i >= len(g.stages) || g.stages[i].external {
 			return nil, fmt.Errorf("invalid stage index %d", i)
 		}
 		return g.stages[i], nil
@@ -222,7 +217,13 @@ func (g *graph) findSource(c *instructions.CopyCommand) (*stage, error) {
 	if s, ok := g.byName[strings.ToLower(c.From)]; ok {
 		return s, nil
 	}
-	return &stage{spec: instructions.Stage{BaseName: c.From, Location: c.Location()}, external: true}, nil
+	s, ok := g.images[c.From]
+	if !ok {
+		s = &stage{spec: instructions.Stage{BaseName: c.From, Location: c.Location()}, external: true}
+		g.images[c.From] = s
+		g.register(s)
+	}
+	return s, nil
 }
 
 // checkCycles refuses stages that copy from each other in a circle, needed or not.

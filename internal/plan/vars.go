@@ -10,32 +10,32 @@ import (
 // which they were last set, which is the order in which a process gets them.
 type vars struct {
 	values map[string]string
-	order  map[string]int
-	next   int
+	// sets are the names in the order of all calls of set. Only the last mention of a name, at last[name], counts.
+	sets []string
+	last map[string]int
 
-	keys []string // cache, nil when out of date
-	env  []string // cache, nil when out of date
+	env []string // cache of environ, nil when out of date
 }
 
 func newVars() *vars {
-	return &vars{values: map[string]string{}, order: map[string]int{}}
+	return &vars{values: map[string]string{}, last: map[string]int{}}
 }
 
 func (v *vars) clone() *vars {
-	return &vars{values: maps.Clone(v.values), order: maps.Clone(v.order), next: v.next}
+	return &vars{values: maps.Clone(v.values), sets: slices.Clip(v.sets), last: maps.Clone(v.last)}
 }
 
 func (v *vars) set(key, value string) {
 	v.values[key] = value
-	v.order[key] = v.next
-	v.next++
-	v.keys, v.env = nil, nil
+	v.last[key] = len(v.sets)
+	v.sets = append(v.sets, key)
+	v.env = nil
 }
 
 func (v *vars) remove(key string) {
 	delete(v.values, key)
-	delete(v.order, key)
-	v.keys, v.env = nil, nil
+	delete(v.last, key)
+	v.env = nil
 }
 
 // setAll takes the variables of an image's config. One without a "=" is empty, as BuildKit has it.
@@ -53,10 +53,18 @@ func (v *vars) Get(key string) (string, bool) {
 }
 
 func (v *vars) Keys() []string {
-	if v.keys == nil {
-		v.keys = slices.SortedFunc(maps.Keys(v.order), func(a, b string) int { return v.order[a] - v.order[b] })
+	if len(v.sets) == len(v.values) {
+		return v.sets
 	}
-	return v.keys
+	keys := make([]string, 0, len(v.values))
+	for i, k := range v.sets {
+		if at, ok := v.last[k]; ok && at == i {
+			v.last[k] = len(keys)
+			keys = append(keys, k)
+		}
+	}
+	v.sets = keys
+	return keys
 }
 
 // environ is the list of "key=value" for a process. It is shared by the steps between two changes. The cost of
@@ -68,7 +76,7 @@ func (v *vars) environ(b *budget) ([]string, error) {
 	env := make([]string, 0, len(v.values))
 	for _, k := range v.Keys() {
 		e := k + "=" + v.values[k]
-		if err := b.spend(len(e)); err != nil {
+		if err := b.spend(len(e) + entrySize/2); err != nil {
 			return nil, err
 		}
 		env = append(env, e)

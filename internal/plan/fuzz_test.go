@@ -1,0 +1,60 @@
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"path/filepath"
+
+	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
+)
+
+// FuzzNew holds that whatever the Dockerfile and the config of its bases, there is a sound plan or an error with a place.
+func FuzzNew(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, part := range a.Files {
+			if part.Name == "Dockerfile" {
+				f.Add(part.Data, baseConfig)
+			}
+		}
+	}
+	f.Add([]byte("FROM a\nRUN x\n"), `{"config":{"Env":["A","=",""],"OnBuild":["RUN x","COPY --from=y / /","# check=skip=x\nRUN y"],"WorkingDir":"x","User":":"}}`)
+	f.Fuzz(func(t *testing.T, data []byte, config string) {
+		file, err := dockerfile.Parse("Dockerfile", data)
+		if err != nil {
+			t.Skip()
+		}
+		p, err := New(t.Context(), file, Options{
+			Bases:         anyBase(config),
+			BuildPlatform: amd64,
+			Platforms:     []v1.Platform{amd64, {OS: "linux", Architecture: "arm64"}},
+			BuildArgs:     map[string]string{"A": "a", "http_proxy": "p"},
+		})
+		if err != nil {
+			if e, ok := errors.AsType[*dockerfile.Error](err); !ok || e.Pos.Line < 1 || e.Pos.Line > file.Lines() {
+				t.Fatalf("error without a line of the file: %v", err)
+			}
+			return
+		}
+		checkPlan(t, p)
+		if err := p.WriteText(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := json.Marshal(p); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
