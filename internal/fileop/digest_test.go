@@ -1,6 +1,7 @@
 package fileop_test
 
 import (
+	"archive/tar"
 	"errors"
 	"io/fs"
 	"os"
@@ -63,6 +64,16 @@ func TestDigestTellsApart(t *testing.T) {
 		"heredoc, framing": {{Inline: &fileop.Inline{Name: "EO", Data: "Fa", Mode: 0o644}}},
 	} {
 		copies[name] = fileop.Copy{Sources: s}
+	}
+	nested := specTree(t, "d 0755 0:0 d\nd 0755 0:0 d/e\nf 0644 0:0 d/e/f x")
+	for name, exclude := range map[string][]string{"selected parent": nil, "implied parent": {"e", "!e/f"}} {
+		copies[name] = fileop.Copy{Sources: []fileop.Source{{Tree: nested, Path: "d"}}, Exclude: exclude}
+	}
+	for name, records := range map[string]map[string]string{
+		"attribute": {"SCHILY.xattr.user.a": "bc"}, "attribute, framing": {"SCHILY.xattr.user.ab": "c"},
+	} {
+		h := tar.Header{Typeflag: tar.TypeReg, Name: "f", PAXRecords: records}
+		copies[name] = fileop.Copy{Sources: []fileop.Source{{Tree: oneFile{header: &h}, Path: "f"}}}
 	}
 	seen := map[[32]byte]string{}
 	for name, c := range copies {

@@ -146,6 +146,23 @@ func TestOnlyWhatDiffers(t *testing.T) {
 	}
 }
 
+// TestOwners holds trap 11.
+func TestOwners(t *testing.T) {
+	tree := specTree(t, "d 0755 1:2 d\nf 0644 3:4 d/f x\nl 0777 5:6 d/l f\nf 0644 3:4 g x")
+	for _, keep := range []bool{false, true} {
+		c := fileop.Copy{Sources: []fileop.Source{{Tree: tree, Path: ".", KeepOwner: keep}}, Dest: "/", Time: made()}
+		want := map[bool]string{
+			false: "d 0755 0:0 0 d\nf 0644 0:0 1 d/f\nl 0777 0:0 0 d/l -> f\nf 0644 0:0 1 g\n",
+			true:  "d 0755 1:2 0 d\nf 0644 3:4 1 d/f\nl 0777 5:6 0 d/l -> f\nf 0644 3:4 1 g\n",
+		}
+		got, err := run(t, c, nil)
+		must(t, err)
+		if diff := cmp.Diff(want[keep], got); diff != "" {
+			t.Errorf("keep %v:\n%s", keep, diff)
+		}
+	}
+}
+
 // TestUnknownOwner holds trap 14.
 func TestUnknownOwner(t *testing.T) {
 	tree := specTree(t, "f 0644 0:0 f x")
@@ -290,6 +307,30 @@ func TestUnpackReplaces(t *testing.T) {
 		must(t, err)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s:\n%s", name, diff)
+		}
+	}
+}
+
+// TestUnpackStaysInside holds trap 80: an archive unpacked into a directory knows nothing above it.
+func TestUnpackStaysInside(t *testing.T) {
+	base := specTree(t, "d 0755 0:0 etc\nf 0644 0:0 etc/passwd x\nd 0755 0:0 in\nl 0777 0:0 in/abs /etc\nl 0777 0:0 in/up ../../etc")
+	dir := t.TempDir()
+	for name, spec := range map[string]string{
+		"dots":  "f 0644 0:0 ../../etc/passwd\nf 0644 0:0 /etc/../../../y",
+		"links": "l 0777 0:0 l ../../../etc\nf 0644 0:0 l/passwd\nf 0644 0:0 abs/x\nf 0644 0:0 up/y\nl 0777 0:0 m /\nf 0644 0:0 m/z",
+		"hard":  "h 0600 9:9 h ../etc/passwd",
+	} {
+		must(t, os.WriteFile(filepath.Join(dir, name), tarOf(t, spec), 0o600))
+		for _, dest := range []string{"/in", "/in/"} {
+			got, err := run(t, instruction(t, "ADD "+name+" "+dest, diskTree(t, dir)), base)
+			if (err != nil) != (name == "hard") {
+				t.Errorf("%s: %v", name, err)
+			}
+			for l := range strings.Lines(got) {
+				if file := strings.Fields(l)[4]; file != "in" && !strings.HasPrefix(file, "in/") {
+					t.Errorf("%s: %s", name, l)
+				}
+			}
 		}
 	}
 }

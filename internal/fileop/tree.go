@@ -26,7 +26,8 @@ type tree struct {
 	base rootfs.Tree // nil: empty
 	root *node
 
-	// The directory that was looked up last, for runs of names in one directory.
+	// The directory that was looked up last, for runs of names in one directory. A directory that put replaces is
+	// never it: put has just looked up its parent.
 	lastName string
 	last     *node
 }
@@ -257,7 +258,6 @@ func (t *tree) put(name string, n *node) error {
 		return err
 	}
 	if old != nil && old.isDir() {
-		t.last = nil // may have been below old
 		n.hides = n.hides || old.hides || old.base != ""
 	} else if old != nil {
 		n.hides = n.hides || old.hides

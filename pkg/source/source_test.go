@@ -170,6 +170,7 @@ func TestMalformedIgnore(t *testing.T) {
 		{".dockerignore", "a\n# c\n\n[b\nc", 4},
 		{".dockerignore", "a\n!", 2},
 		{".dockerignore", "a\n![", 2},
+		{".dockerignore", "a\n\n![[:foo:]]", 3}, // found only when it is used
 		{".dockerignore", "\xef\xbb\xbf[]a]", 1},
 		{"Dockerfile.dockerignore", "a\\", 1},
 		{".dockerignore", "a\r\n  [z-a]  \r\n", 2},
