@@ -24,9 +24,9 @@ func Gzip(level int) (Format, error) {
 
 const (
 	gzipLevel = 3
-	gzipSize  = 1 << 20
+	gzipSize  = 512 << 10
 	zstdLevel = 3
-	zstdSize  = 4 << 20
+	zstdSize  = 1 << 20
 )
 
 type gzipEncoder struct {
