@@ -10,7 +10,7 @@ package fileop
 
 import (
 	"context"
-	"io"
+	"errors"
 	"time"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
@@ -84,17 +84,27 @@ func (s *Selection) Changes(ctx context.Context, base rootfs.Tree) snapshot.Chan
 	}
 }
 
+// Close removes temporary files. It may be called again.
+func (s *Selection) Close() error {
+	var errs []error
+	for _, f := range s.spools {
+		errs = append(errs, f.Close())
+	}
+	s.spools = nil
+	return errors.Join(errs...)
+}
+
 // WorkDir makes the directory name and its parents where base does not have them, owned by
 // user, which is "user", "user:group" or the numeric forms; empty is root, and so is a name that base's
 // /etc/passwd does not have. What is there keeps its owner and mode, so that there may be no changes.
 func WorkDir(base rootfs.Tree, name, user string, t time.Time) snapshot.Changes {
 	return func(yield func(snapshot.Change, error) bool) {
-		fs, err := workDir(base, name, user, t)
+		after, err := workDir(base, name, user, t)
 		if err != nil {
 			yield(snapshot.Change{}, err)
 			return
 		}
-		fs.emit(context.Background(), yield)
+		after.emit(context.Background(), yield)
 	}
 }
 
@@ -117,18 +127,3 @@ func workDir(base rootfs.Tree, name, user string, tm time.Time) (*tree, error) {
 	}
 	return t, t.mkdirAll(dir, dirAttr{mode: defaultDirMode, owner: own, mtime: tm})
 }
-
-// Close removes temporary files. It may be called again.
-func (s *Selection) Close() error {
-	var first error
-	for _, c := range s.closers {
-		if err := c.Close(); err != nil && first == nil {
-			first = err
-		}
-	}
-	s.closers = nil
-	return first
-}
-
-// closers are released with the selection.
-type closers []io.Closer

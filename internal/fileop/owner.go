@@ -75,42 +75,45 @@ func (o ownerSpec) lookup(base rootfs.Tree, strict bool) (*owner, error) {
 	}
 	own := &owner{o.uid, o.gid}
 	if o.user != "" {
-		found := false
-		err := readUserFile(base, "/etc/passwd", func(r io.Reader) error {
+		err := o.find(base, "user", o.user, "/etc/passwd", strict, func(r io.Reader) (bool, error) {
 			us, err := user.ParsePasswdFilter(r, func(u user.User) bool { return u.Name == o.user })
-			if err == nil && len(us) > 0 {
-				own.uid, own.gid, found = us[0].Uid, us[0].Gid, true
+			if len(us) > 0 {
+				own.uid, own.gid = us[0].Uid, us[0].Gid
 			}
-			return err
+			return len(us) > 0, err
 		})
 		if err != nil {
 			return nil, err
-		}
-		if !found && strict {
-			return nil, fmt.Errorf("look up owner %q: user %q is not in /etc/passwd of the image; use a numeric id", o.text, o.user)
 		}
 	}
 	if !o.hasGroup {
 		return own, nil
 	}
 	own.gid = o.gid
-	if o.group != "" {
-		found := false
-		err := readUserFile(base, "/etc/group", func(r io.Reader) error {
-			gs, err := user.ParseGroupFilter(r, func(g user.Group) bool { return g.Name == o.group })
-			if err == nil && len(gs) > 0 {
-				own.gid, found = gs[0].Gid, true
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		if !found && strict {
-			return nil, fmt.Errorf("look up owner %q: group %q is not in /etc/group of the image; use a numeric id", o.text, o.group)
-		}
+	if o.group == "" {
+		return own, nil
 	}
-	return own, nil
+	err := o.find(base, "group", o.group, "/etc/group", strict, func(r io.Reader) (bool, error) {
+		gs, err := user.ParseGroupFilter(r, func(g user.Group) bool { return g.Name == o.group })
+		if len(gs) > 0 {
+			own.gid = gs[0].Gid
+		}
+		return len(gs) > 0, err
+	})
+	return own, err
+}
+
+// find has parse look for a name in a file of base.
+func (o ownerSpec) find(base rootfs.Tree, kind, name, file string, strict bool, parse func(io.Reader) (bool, error)) error {
+	found := false
+	err := readUserFile(base, file, func(r io.Reader) (err error) {
+		found, err = parse(r)
+		return err
+	})
+	if err == nil && !found && strict {
+		err = fmt.Errorf("look up owner %q: %s %q is not in %s of the image; use a numeric id", o.text, kind, name, file)
+	}
+	return err
 }
 
 // readUserFile calls parse with the file name of base, links followed inside base. A file that is

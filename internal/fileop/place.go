@@ -218,7 +218,7 @@ func (p *placer) unpack(ctx context.Context, it *item) error {
 	}
 	err = u.run(it.compression)
 	if u.spool != nil {
-		p.closers = append(p.closers, u.spool)
+		p.spools = append(p.spools, u.spool)
 	}
 	if err != nil {
 		return fmt.Errorf("unpack %q: %w", strings.TrimPrefix(show(it.path), "/"), err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 	"syscall"
@@ -17,11 +18,11 @@ import (
 
 // Selection is what a Copy copies. Its methods are called from one goroutine at a time.
 type Selection struct {
-	copy    Copy
-	chmod   chmod
-	owner   ownerSpec
-	items   []*item
-	closers closers
+	copy   Copy
+	chmod  chmod
+	owner  ownerSpec
+	items  []*item
+	spools []*os.File // contents of unpacked archives
 }
 
 // item is one file or directory that a source names, with what is in it.
@@ -34,10 +35,9 @@ type item struct {
 	path string
 	file file
 	// below is what is copied of a directory, parents first, siblings sorted.
-	below []file
-	// compression is how an archive that is unpacked is compressed.
-	archive     bool
-	compression compression
+	below       []file
+	archive     bool        // to be unpacked
+	compression compression // of the archive
 }
 
 // file is one file of an item.
