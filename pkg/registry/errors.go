@@ -98,6 +98,8 @@ func hintStatus(e *Error, host string, who identity) {
 		e.Err = &saying{words: "not found", is: fs.ErrNotExist, err: e.Err}
 		if strings.HasPrefix(e.Op, "pull") {
 			e.Hint = "check the name and the tag"
+		} else {
+			e.Hint = "some registries want the repository to be made before it is pushed to"
 		}
 	case http.StatusTooManyRequests:
 		e.Err = &saying{words: "rate limit", is: syscall.EAGAIN, err: e.Err}

@@ -55,22 +55,27 @@ func (c *Client) pushImage(ctx context.Context, ref name.Reference, img v1.Image
 	if err != nil {
 		return err
 	}
-	if err := c.pushBlobs(ctx, ref.Context(), blobs); err != nil {
-		return err
+	for retries := c.backoff(); ; {
+		if err := c.pushBlobs(ctx, ref.Context(), blobs); err != nil {
+			return err
+		}
+		err := c.putManifest(ctx, ref, img)
+		if !blobUnknown(err) {
+			return err
+		}
+		// A registry may have dropped what was uploaded early, and the CNCF distribution, on a filesystem, does not
+		// see a blob while somebody else is pushing it once more. Look again at each.
+		wait, again := retries.next(0)
+		if !again {
+			return err
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		if err := c.forget(ctx, ref.Context(), blobs); err != nil {
+			return err
+		}
 	}
-	err = c.putManifest(ctx, ref, img)
-	if !blobUnknown(err) {
-		return err
-	}
-	// A registry may have dropped what was uploaded early, and one behind a cache may have been wrong about what it
-	// has. Look again at each.
-	if err := c.forget(ctx, ref.Context(), blobs); err != nil {
-		return err
-	}
-	if err := c.pushBlobs(ctx, ref.Context(), blobs); err != nil {
-		return err
-	}
-	return c.putManifest(ctx, ref, img)
 }
 
 // blobsOf lists the layers and the config, each once. An image may have the same layer twice.

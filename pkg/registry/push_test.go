@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -207,127 +206,6 @@ func TestBaseFromElsewhereIsStreamed(t *testing.T) {
 		t.Error("another image")
 	}
 }
-
-func TestFaultsWhilePushing(t *testing.T) {
-	backend := registrytest.Start(t, registrytest.Config{}).Host
-	once := func(method, path string, f registrytest.Fault) registrytest.Fault {
-		return registrytest.Times(1, method, path, f)
-	}
-	for _, tc := range []struct {
-		name   string
-		fault  registrytest.Fault
-		fails  string
-		resent int // PUTs of the layer
-	}{
-		{name: "busy at the start", fault: registrytest.Times(2, "POST", "/uploads/", registrytest.Status(503))},
-		{name: "rate limit", fault: once("PUT", "/uploads/", registrytest.Status(429, "Retry-After: 1")), resent: 2},
-		{name: "internal error at the end", fault: once("PUT", "/uploads/", registrytest.Status(500)), resent: 2},
-		{name: "cut in the middle", fault: once("PUT", "/uploads/", registrytest.CutRequest(1<<20)), resent: 2},
-		{name: "cut and the session gone", fault: sessionGone(once("PUT", "/uploads/", registrytest.CutRequest(1<<20))), resent: 2},
-		{name: "hangs once", fault: once("PUT", "/uploads/", registrytest.Hang()), resent: 2},
-		{name: "answer lost", fault: once("PUT", "/uploads/", lostAnswer), resent: 1},
-		{name: "manifest refused once", fault: once("PUT", "/manifests/", registrytest.Status(502))},
-		{name: "never works", fault: registrytest.Times(1000, "PUT", "/uploads/", registrytest.CutRequest(10)), fails: "upload layer"},
-		{name: "too large", fault: registrytest.Times(1000, "PUT", "/uploads/", registrytest.Status(413)), fails: "large bodies", resent: 1},
-		{name: "no pushing", fault: registrytest.Times(1000, "POST", "/uploads/", registrytest.Status(403)), fails: "access denied"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			p := registrytest.Before(t, backend)
-			p.Inject(tc.fault)
-			c := newClient(t, registry.Options{StallTimeout: 200 * time.Millisecond, Retries: 3})
-			img := randomImage(t, 3<<20, 1)
-			l := firstLayer(t, img)
-			ref := p.Host + "/" + strings.ReplaceAll(tc.name, " ", "-")
-			err := c.UploadLayer(t.Context(), ref, l)
-			if n := p.Count("PUT", "/uploads/"); tc.resent != 0 && n != tc.resent {
-				t.Errorf("%d attempts, want %d:\n%s", n, tc.resent, p.Log())
-			}
-			if err == nil {
-				err = c.PushImage(t.Context(), ref, img)
-			}
-			if tc.fails != "" {
-				if err == nil || !strings.Contains(err.Error(), tc.fails) {
-					t.Errorf("got %v, want %q", err, tc.fails)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatalf("%v\n%s", err, p.Log())
-			}
-			pulled(t, ref)
-		})
-	}
-}
-
-// TestTrap87UploadsGoOn: after a cut, only what is missing is sent, where the registry says what it has. The CNCF
-// distribution does not after a request that broke, so this is a registry by the book (distribution-spec, "Pushing a
-// blob in chunks").
-func TestTrap87UploadsGoOn(t *testing.T) {
-	const size, cut = 8 << 20, 6 << 20
-	layer := firstLayer(t, randomImage(t, size, 1))
-	var got bytes.Buffer
-	var mu sync.Mutex
-	var ranges []string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		w.Header().Set("Location", "/v2/x/blobs/uploads/1")
-		switch {
-		case r.Method == http.MethodHead:
-			w.WriteHeader(http.StatusNotFound)
-		case r.Method == http.MethodPost:
-			w.WriteHeader(http.StatusAccepted)
-		case r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/uploads/"):
-			w.Header().Set("Range", fmt.Sprintf("0-%d", got.Len()-1))
-			w.WriteHeader(http.StatusNoContent)
-		case r.Method == http.MethodPut && got.Len() == 0:
-			_, _ = io.CopyN(&got, r.Body, cut)
-			panic(http.ErrAbortHandler)
-		case r.Method == http.MethodPut:
-			ranges = append(ranges, r.Header.Get("Content-Range"))
-			_, _ = io.Copy(&got, r.Body)
-			w.WriteHeader(http.StatusCreated)
-		}
-	}))
-	defer server.Close()
-	c := newClient(t, registry.Options{})
-	if err := c.UploadLayer(t.Context(), strings.TrimPrefix(server.URL, "http://")+"/x", layer); err != nil {
-		t.Fatal(err)
-	}
-	total, _ := layer.Size()
-	if want := fmt.Sprintf("%d-%d", cut, total-1); len(ranges) != 1 || ranges[0] != want {
-		t.Errorf("ranges %q, want %q once", ranges, want)
-	}
-	h, n, err := v1.SHA256(&got)
-	if want, _ := layer.Digest(); err != nil || h != want {
-		t.Errorf("%d bytes of %d with digest %v, want %v", n, total, h, want)
-	}
-}
-
-// sessionGone refuses to say how far an upload is.
-func sessionGone(f registrytest.Fault) registrytest.Fault {
-	return func(r *http.Request, next http.Handler) http.Handler {
-		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/uploads/") {
-			return registrytest.Status(404)(r, next)
-		}
-		return f(r, next)
-	}
-}
-
-// lostAnswer lets the request arrive, and the answer not.
-func lostAnswer(_ *http.Request, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(&nowhere{header: http.Header{}}, r)
-		panic(http.ErrAbortHandler)
-	})
-}
-
-type nowhere struct{ header http.Header }
-
-func (n *nowhere) Header() http.Header         { return n.header }
-func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }
-func (n *nowhere) WriteHeader(int)             {}
 
 func TestMountThatIsRefusedBecomesAnUpload(t *testing.T) {
 	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -82,7 +84,33 @@ func (c *Client) open(ctx context.Context, repo name.Repository, d Direction, fr
 	if err != nil {
 		return nil, &sessionError{who: who, err: err}
 	}
-	return &session{repo: repo, rt: rt, who: who, http: &http.Client{Transport: rt}}, nil
+	return &session{repo: repo, rt: rt, who: who, http: &http.Client{Transport: rt, CheckRedirect: checkRedirect}}, nil
+}
+
+// maxRedirects is that of net/http, which a CheckRedirect of one's own replaces.
+const maxRedirects = 10
+
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+	}
+	return mayLead(via[0].URL, req.URL)
+}
+
+// mayLead refuses to be led by a registry to an address that means the machine that asks: its own services, or
+// the metadata service of its cloud. Storage in a private network is where many registries rightly lead.
+func mayLead(from, to *url.URL) error {
+	if from.Hostname() == to.Hostname() {
+		return nil
+	}
+	ip := net.ParseIP(to.Hostname())
+	if ip == nil || !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !ip.IsUnspecified() {
+		return nil
+	}
+	if f := net.ParseIP(from.Hostname()); f != nil && f.IsLoopback() || from.Hostname() == "localhost" {
+		return nil
+	}
+	return fmt.Errorf("%s leads to %s, an address of this machine", from.Host, to.Host)
 }
 
 // sessionError keeps who asked until the error is explained.
