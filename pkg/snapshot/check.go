@@ -10,6 +10,8 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
+var errNoHeader = errors.New("change without a header")
+
 // checker holds a stream of changes against the rules of [Changes], so that no container
 // engine refuses the layer.
 type checker struct {
@@ -34,7 +36,7 @@ func (k *checker) check(c Change) error {
 			return fmt.Errorf("path comes after %q", k.last)
 		}
 	}
-	if k.leaf != "" && strings.HasPrefix(h.Name, k.leaf) && h.Name[len(k.leaf)] == '/' {
+	if k.leaf != "" && isBelow(h.Name, k.leaf) {
 		return fmt.Errorf("%q is no directory", k.leaf)
 	}
 	if strings.HasPrefix(h.Name, whiteoutPrefix) || strings.Contains(h.Name, "/"+whiteoutPrefix) {
@@ -84,10 +86,10 @@ func (k *checker) checkAdd(c Change) error {
 
 // isFile reports whether name came before and is no directory.
 func (k *checker) isFile(name string) bool {
-	i, found := sort.Find(len(k.files), func(i int) int {
+	_, found := sort.Find(len(k.files), func(i int) int {
 		return rootfs.ComparePaths(name, k.index.Records[k.files[i]].Header.Name)
 	})
-	return found && i < len(k.files)
+	return found
 }
 
 // added is called after c was written.

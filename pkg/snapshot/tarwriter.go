@@ -67,7 +67,7 @@ func (t *tarWriter) writeAll(changes Changes) error {
 
 func (t *tarWriter) change(c Change) error {
 	if c.Header == nil {
-		return errors.New("change without a header")
+		return errNoHeader
 	}
 	if err := t.checker.check(c); err != nil {
 		return fmt.Errorf("%q: %w", c.Header.Name, err)

@@ -22,6 +22,19 @@ func Gzip(level int) (Format, error) {
 	}}, nil
 }
 
+// The defaults, chosen on a tar of programs and scripts of 134 MB, with one core's speed relative to
+// level 1 and the compressed part:
+//
+//	level       1      2      3      4      5      6     standard library, 6
+//	speed    1.00   0.98   0.88   0.70   0.68   0.62                   0.18
+//	ratio    .379   .369   .358   .349   .341   .337                   .328
+//
+// Compression competes with the build for the cores, so the last level comes before the large
+// step down. Smaller members are shared out better and need less memory; 256 KiB, 512 KiB, 1 MiB and 2 MiB give
+// .3590, .3579, .3574 and .3572. Random bytes cost less than their digests at any level, and need
+// no case of their own.
+//
+// For zstd level 3, at the speed of gzip's, gives .3237 with 1 MiB and .3215 with 4 MiB.
 const (
 	gzipLevel = 3
 	gzipSize  = 512 << 10
