@@ -23,7 +23,7 @@ type Comparer struct {
 // Compare returns the differences between two images, one per line, in a fixed order; none when they are
 // equal. A time of modification counts when at least one side's lies before since, when
 // both builds had yet to begin: what they write themselves bears the time of writing. That of a directory counts
-// when the wanted one does. The times of creation in the config and the digests of layers never count.
+// when the wanted one does. A time that is wanted in whole seconds is compared in whole seconds. The times of creation in the config and the digests of layers never count.
 func (c *Comparer) Compare(want, got v1.Image, since time.Time) ([]string, error) {
 	diffs, err := manifests(want, got)
 	if err != nil {
@@ -177,10 +177,18 @@ func files(w, g *file, since time.Time) []string {
 	for _, k := range union(w.xattrs, g.xattrs) {
 		differ("xattr "+k, quoted(w.xattrs, k), quoted(g.xattrs, k))
 	}
-	if !w.modTime.Equal(g.modTime) && counts(w, g, since) {
+	if !w.modTime.Equal(inPrecisionOf(w, g)) && counts(w, g, since) {
 		differ("mtime", w.modTime.UTC().Format(time.RFC3339Nano), g.modTime.UTC().Format(time.RFC3339Nano))
 	}
 	return out
+}
+
+// inPrecisionOf is g's time, in whole seconds when that is all that w has.
+func inPrecisionOf(w, g *file) time.Time {
+	if w.modTime.Nanosecond() == 0 {
+		return g.modTime.Truncate(time.Second)
+	}
+	return g.modTime
 }
 
 // counts says whether the times of two files must be equal.

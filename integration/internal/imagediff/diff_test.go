@@ -76,7 +76,9 @@ func compare(t *testing.T, want, got v1.Image) []string {
 
 // TestCompareSeesEveryAlteration alters one thing at a time and expects to read of that, and of that alone.
 func TestCompareSeesEveryAlteration(t *testing.T) {
-	base := func() []tar.Header { return []tar.Header{dir("d/"), reg("d/f", "data"), hard("d/g", "d/f"), reg("x", "1")} }
+	base := func() []tar.Header {
+		return []tar.Header{dir("d/"), reg("d/f", "data"), hard("d/g", "d/f"), reg("x", "1")}
+	}
 	for _, test := range []struct {
 		name  string
 		alter func(h []tar.Header) []tar.Header
