@@ -48,7 +48,7 @@ type parents struct {
 	lower rootfs.Tree
 	yield func(Change, error) bool
 	// open holds the last change and those of its parents that were dealt with, the deepest last.
-	open   []string
+	open []string
 	// opaque is the last opaque directory that does not lie in another: lower has nothing below it any more.
 	opaque string
 }
