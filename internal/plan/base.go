@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,7 +57,13 @@ func (r *resolver) base(ctx context.Context, ref string, p ocispec.Platform) (Ba
 		r.known[key] = l
 	}
 	r.mu.Unlock()
-	l.once.Do(func() { l.base, l.err = r.bases.Base(ctx, ref, toV1(p)) })
+	l.once.Do(func() {
+		if r.bases == nil {
+			l.err = errors.New("no way to find base images was given")
+			return
+		}
+		l.base, l.err = r.bases.Base(ctx, ref, toV1(p))
+	})
 	return l.base, l.err
 }
 
@@ -217,6 +224,11 @@ func (g *graph) pullTriggers(s *stage) (bool, error) {
 			return false, err
 		}
 		more = more || cmd.from != nil
+		if c, ok := c.(*instructions.ArgCommand); ok {
+			for _, a := range c.Args {
+				g.declared[a.Key] = true
+			}
+		}
 		triggers = append(triggers, cmd)
 	}
 	s.commands = append(triggers, s.commands...)

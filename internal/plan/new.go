@@ -37,19 +37,12 @@ func New(ctx context.Context, f *dockerfile.File, o Options) (*Plan, error) {
 		cancel:   cancel,
 	}
 	p := &Plan{}
-	graphs := make([]*graph, len(targets))
+	graphs, err := newGraphs(shared, targets, p)
+	if err != nil {
+		return nil, err
+	}
 	var group errgroup.Group
-	for i, target := range targets {
-		g, err := newGraph(shared, target)
-		if err != nil {
-			return nil, err
-		}
-		if i == 0 { // the others would say the same
-			if g.lint, err = newLinter(f, o.BuildArgs, p); err != nil {
-				return nil, err
-			}
-		}
-		graphs[i] = g
+	for _, g := range graphs {
 		group.Go(func() error {
 			err := g.plan(ctx)
 			if err != nil {
@@ -133,19 +126,33 @@ type graph struct {
 	goal   *Step
 }
 
-func newGraph(s shared, target ocispec.Platform) (*graph, error) {
-	if target.OS == "windows" {
-		return nil, fmt.Errorf("platform %s is not supported", platforms.FormatAll(target))
+// newGraphs makes a graph without steps for each target. Findings of the first one become warnings of p; the others
+// would say the same.
+func newGraphs(s shared, targets []ocispec.Platform, p *Plan) ([]*graph, error) {
+	first, err := newLinter(s.file, s.opts.BuildArgs, p)
+	if err != nil {
+		return nil, err
 	}
-	return &graph{
-		shared:         s,
-		targetPlatform: target,
-		lint:           linter.New(&linter.Config{}),
-		expand:         &expander{lex: shell.NewLex(s.file.Escape), budget: s.budget},
-		byName:         map[string]*stage{},
-		images:         map[string]*stage{},
-		pulls:          map[string]*Step{},
-	}, nil
+	var graphs []*graph
+	for i, target := range targets {
+		if target.OS == "windows" {
+			return nil, fmt.Errorf("platform %s is not supported", formatPlatform(target))
+		}
+		g := &graph{
+			shared:         s,
+			targetPlatform: target,
+			lint:           first,
+			expand:         &expander{lex: shell.NewLex(s.file.Escape), budget: s.budget},
+			byName:         map[string]*stage{},
+			images:         map[string]*stage{},
+			pulls:          map[string]*Step{},
+		}
+		if i > 0 {
+			g.lint = linter.New(&linter.Config{})
+		}
+		graphs = append(graphs, g)
+	}
+	return graphs, nil
 }
 
 // plan makes the steps that the target needs.

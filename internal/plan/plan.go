@@ -6,6 +6,8 @@ package plan
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -57,7 +59,7 @@ type (
 		// Env is the environment in full, declared build arguments included.
 		Env []string `json:"env"`
 		// Proxies are the predefined proxy arguments as variables, in both cases of letters. They are given to the
-		// process after Env, whose variables of the same names they replace, and are no part of the key or the history.
+		// process as Environ says, and are no part of the key or the history.
 		Proxies []string `json:"-"`
 		Dir     string   `json:"dir"`
 		User    string   `json:"user,omitempty"`
@@ -112,6 +114,21 @@ type InlineFile struct {
 	Name string `json:"name"`
 	Data string `json:"data"`
 	Mode int64  `json:"mode"`
+}
+
+// Environ is what the process gets: Env, in which each of Proxies replaces the variable of its name or comes last.
+func (r Run) Environ() []string {
+	env := slices.Clone(r.Env)
+	for _, p := range r.Proxies {
+		name, _, _ := strings.Cut(p, "=")
+		i := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		if i < 0 {
+			env = append(env, p)
+		} else {
+			env[i] = p
+		}
+	}
+	return env
 }
 
 func (Scratch) Needs() Needs { return NeedsNothing }
@@ -205,5 +222,6 @@ type Options struct {
 	BuildPlatform v1.Platform
 	// Labels are set on the images last.
 	Labels map[string]string
-	Bases  Bases
+	// Bases is needed when anything begins with an image.
+	Bases Bases
 }

@@ -468,6 +468,75 @@ func TestPlansAtTheSameTime(t *testing.T) {
 	}
 }
 
+// The order is the one in which BuildKit's processes get them.
+func TestEnviron(t *testing.T) {
+	r := Run{Env: []string{"A=1", "no_proxy=env", "PATH=/bin"}, Proxies: []string{"NO_PROXY=arg", "no_proxy=arg"}}
+	want := []string{"A=1", "no_proxy=arg", "PATH=/bin", "NO_PROXY=arg"}
+	if got := r.Environ(); !slices.Equal(got, want) {
+		t.Errorf("environment is %q, want %q", got, want)
+	}
+	if r.Env[1] != "no_proxy=env" {
+		t.Error("the step has been changed")
+	}
+}
+
+func TestBuildArgWarnings(t *testing.T) {
+	bases := anyBase(`{"config": {"OnBuild": ["ARG FROM_TRIGGER"]}}`)
+	args := map[string]string{
+		"GLOBAL": "", "IN_UNUSED_STAGE": "", "FROM_TRIGGER": "", "https_proxy": "", "TARGETARCH": "", "BUILDKIT_INLINE_CACHE": "",
+		"MISSPELT": "", "OTHER": "",
+	}
+	p, err := planText(t, "ARG GLOBAL\nFROM a\nARG IN_UNUSED_STAGE\nFROM a\n", Options{Bases: bases, BuildArgs: args})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range p.Warnings {
+		got = append(got, w.String())
+	}
+	want := []string{
+		`Dockerfile: build argument "MISSPELT" is not declared by any ARG`,
+		`Dockerfile: build argument "OTHER" is not declared by any ARG`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("warnings are %q, want %q", got, want)
+	}
+}
+
+func TestSyntaxWarning(t *testing.T) {
+	for ref, warn := range map[string]bool{
+		"docker/dockerfile:1":                        false,
+		"docker.io/docker/dockerfile-upstream:x@y":   false,
+		"mirror.example:5000/team/dockerfile:1-labs": false,
+		"example/other:1":                            true,
+	} {
+		p, err := planText(t, "# syntax="+ref+"\nFROM a\n", Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(p.Warnings) > 0; got != warn {
+			t.Errorf("%s: warnings are %v", ref, p.Warnings)
+		}
+	}
+}
+
+// An image for another platform keeps its platform, unless one was asked for.
+func TestImplicitPlatform(t *testing.T) {
+	bases := anyBase(`{"architecture": "arm64", "os": "linux", "variant": "v8"}`)
+	for want, o := range map[string]Options{
+		"linux/arm64": {Bases: bases},
+		"linux/amd64": {Bases: bases, Platforms: []v1.Platform{amd64}},
+	} {
+		p, err := planText(t, "FROM a", o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := formatPlatform(p.Goals[0].Image.Platform); got != want {
+			t.Errorf("platform is %s, want %s", got, want)
+		}
+	}
+}
+
 func TestWriteTextIsSafeForTerminals(t *testing.T) {
 	p, err := planText(t, "FROM a\nARG X\nRUN echo $X", Options{BuildArgs: map[string]string{"X": "\x1b[2J\nnext\u009b"}})
 	if err != nil {
