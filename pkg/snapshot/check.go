@@ -103,3 +103,11 @@ func (k *checker) added(c Change) {
 		k.files = append(k.files, int32(len(k.index.Records)-1)) //nolint:gosec // bounded by memory
 	}
 }
+
+// isBelow reports whether name lies in the directory dir, however deep.
+func isBelow(name, dir string) bool {
+	if dir == "." {
+		return name != "."
+	}
+	return len(name) > len(dir) && name[len(dir)] == '/' && strings.HasPrefix(name, dir)
+}

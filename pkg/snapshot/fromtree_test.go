@@ -2,7 +2,6 @@ package snapshot_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,55 +13,6 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
-
-// treeOf returns the tree of one layer.
-func treeOf(t *testing.T, list ...snapshot.Change) *rootfs.LayerTree {
-	t.Helper()
-	tree, err := rootfs.Of(t.Context(), []v1.Layer{write(t, snapshot.Options{}, list...)}, rootfs.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tree.Close() })
-	return tree
-}
-
-// names returns what is in changes, one a string.
-func names(t *testing.T, changes snapshot.Changes) []string {
-	t.Helper()
-	var out []string
-	for c, err := range changes {
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, fmt.Sprintf("%c%s %o", "+-!"[c.Kind], c.Header.Name, c.Header.Mode))
-	}
-	return out
-}
-
-// Trap 10: /tmp stays 1777.
-func TestWithParents(t *testing.T) {
-	lower := treeOf(t, dir("a", 0o700), dir("a/b", 0o750), dir("a/b/c", 0o711), dir("a.d", 0o710), file("f", ""), symlink("l", "a"), dir("tmp", 0o1777), dir("tmp/o", 0o700), dir("tmp/x", 0o700))
-	got := names(t, snapshot.WithParents(stream(
-		file("a/b/c/1", ""), file("a/b/c/2", ""), gone("a/b/d"), dir("a/x", 0o755), file("a/x/y/z", ""),
-		file("a.d/1", ""), file("l/1", ""), file("new/1", ""), opaque("tmp"), opaque("tmp/o"), file("tmp/x/1", ""), file("z", ""),
-	), lower))
-	want := []string{
-		"+a 700", "+a/b 750", "+a/b/c 711", "+a/b/c/1 644", "+a/b/c/2 644", "-a/b/d 0", "+a/x 755", "+a/x/y/z 644",
-		"+a.d 710", "+a.d/1 644", "+l/1 644", "+new/1 644", "!tmp 755", "!tmp/o 755", "+tmp/x/1 644", "+z 644",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("changes are\n%q, want\n%q", got, want)
-	}
-	boom := errors.New("boom")
-	for _, err := range snapshot.WithParents(func(yield func(snapshot.Change, error) bool) { yield(snapshot.Change{}, boom) }, lower) {
-		if !errors.Is(err, boom) {
-			t.Errorf("error is %v", err)
-		}
-	}
-	for range snapshot.WithParents(stream(file("a/b/1", "")), lower) {
-		break // at an inserted parent
-	}
-}
 
 func TestFromTree(t *testing.T) {
 	root := t.TempDir()
