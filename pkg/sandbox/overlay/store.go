@@ -91,28 +91,39 @@ func (s *store) collect(ctx context.Context) error {
 
 // find returns the directory of a layer, or false when there is none.
 func (s *store) find(chain v1.Hash) (id string, ok bool) {
-	target, err := os.Readlink(s.chain(chain))
+	link := s.chain(chain)
+	target, err := os.Readlink(link)
 	if err != nil {
 		return "", false
 	}
 	id = filepath.Base(target)
-	_, err = os.Lstat(s.data(id))
-	return id, err == nil
+	if _, err = os.Lstat(s.data(id)); err != nil {
+		return "", false
+	}
+	s.use(link)
+	return id, true
 }
 
 // publish makes a directory known as that of a layer. When another one has become known first it returns that
 // one's id.
 func (s *store) publish(chain v1.Hash, id string) (string, error) {
-	err := os.Symlink(filepath.Join("..", "data", id), s.chain(chain))
-	if errors.Is(err, os.ErrExist) {
+	for range 2 {
+		err := os.Symlink(filepath.Join("..", "data", id), s.chain(chain))
+		if err == nil {
+			return id, nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return "", fmt.Errorf("keep layer: %w", err)
+		}
 		if other, ok := s.find(chain); ok {
 			return other, nil
 		}
+		// Somebody has removed the directory that this link leads to.
+		if err := os.Remove(s.chain(chain)); err != nil {
+			return "", fmt.Errorf("keep layer: %w", err)
+		}
 	}
-	if err != nil {
-		return "", fmt.Errorf("keep layer: %w", err)
-	}
-	return id, nil
+	return "", fmt.Errorf("keep layer: %s is being changed by others", s.chain(chain))
 }
 
 // newData makes a directory for files.

@@ -51,7 +51,10 @@ type Extractor struct {
 	made map[string]bool
 }
 
-type link struct{ name, target string }
+type link struct {
+	name, target string
+	header       *tar.Header
+}
 
 // New returns an Extractor for dir, which exists.
 func New(dir string, o Options) (*Extractor, error) {

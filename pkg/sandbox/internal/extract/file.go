@@ -74,11 +74,11 @@ func (x *Extractor) create(in place, base string, h *tar.Header, body io.Reader)
 		}
 		return true, err
 	case tar.TypeReg, tar.TypeRegA, tar.TypeGNUSparse, tar.TypeCont: //nolint:staticcheck // old archives have TypeRegA
-		return true, x.regular(in, base, h.Size, body)
+		return true, x.regular(in, base, h, body)
 	case tar.TypeSymlink:
 		return true, unix.Symlinkat(h.Linkname, in.fd, base)
 	case tar.TypeLink:
-		return x.hardLink(in, base, h.Linkname)
+		return x.hardLink(in, base, h)
 	case tar.TypeFifo:
 		return true, unix.Mknodat(in.fd, base, unix.S_IFIFO|0o600, 0)
 	case tar.TypeChar:
@@ -89,13 +89,14 @@ func (x *Extractor) create(in place, base string, h *tar.Header, body io.Reader)
 	return false, fmt.Errorf("unknown type %q", h.Typeflag)
 }
 
-func (x *Extractor) regular(in place, base string, size int64, body io.Reader) error {
+func (x *Extractor) regular(in place, base string, h *tar.Header, body io.Reader) error {
 	fd, err := unix.Openat(in.fd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	for left := size; left > 0; {
+	sparse := isSparse(h)
+	for left := h.Size; left > 0; {
 		n, err := io.ReadFull(body, x.buf[:min(left, int64(len(x.buf)))])
 		if err != nil {
 			if errors.Is(err, io.EOF) {
@@ -103,12 +104,39 @@ func (x *Extractor) regular(in place, base string, size int64, body io.Reader) e
 			}
 			return err
 		}
-		if err := writeAll(fd, x.buf[:n]); err != nil {
+		if left -= int64(n); sparse && isZero(x.buf[:n]) {
+			_, err = unix.Seek(fd, int64(n), io.SeekCurrent)
+		} else {
+			err = writeAll(fd, x.buf[:n])
+		}
+		if err != nil {
 			return err
 		}
-		left -= int64(n)
+	}
+	if sparse {
+		return unix.Ftruncate(fd, h.Size)
 	}
 	return nil
+}
+
+// isSparse reports whether the archive leaves the zeros of a file out; so does the disk then, or a few bytes could fill
+// it.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
+}
+
+func isZero(p []byte) bool {
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func writeAll(fd int, p []byte) error {
@@ -123,7 +151,8 @@ func writeAll(fd int, p []byte) error {
 }
 
 // hardLink makes a link, or remembers it when only lower layers can have its target.
-func (x *Extractor) hardLink(in place, base, target string) (bool, error) {
+func (x *Extractor) hardLink(in place, base string, h *tar.Header) (bool, error) {
+	target := h.Linkname
 	dir, file := path.Split(clean(target))
 	if file == "." {
 		return false, errors.New("link to the root")
@@ -145,7 +174,7 @@ func (x *Extractor) hardLink(in place, base, target string) (bool, error) {
 	var st unix.Stat_t
 	err = unix.Fstatat(fd, file, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) && !x.o.Flat {
-		x.links = append(x.links, link{name: name, target: from.join(file)})
+		x.links = append(x.links, link{name, from.join(file), h})
 		return false, nil
 	}
 	if err != nil {

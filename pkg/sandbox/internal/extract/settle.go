@@ -227,12 +227,13 @@ func (x *Extractor) settleLinks(root *union.Node) error {
 			return fmt.Errorf("extract %q: copy %q of a lower layer: %w", l.name, l.target, err)
 		}
 		x.links = x.links[1:]
-		h := &tar.Header{Typeflag: tar.TypeLink, Name: l.name, Linkname: l.target}
+		h := *l.header
+		h.Linkname = l.target
 		in, err := x.tree.dir(clean(path.Dir(l.name)))
 		if err != nil {
 			return err
 		}
-		if _, err := x.create(in, path.Base(l.name), h, nil); err != nil {
+		if err := x.file(in, path.Base(l.name), &h, nil); err != nil {
 			return fmt.Errorf("extract %q: %w", l.name, err)
 		}
 	}

@@ -32,6 +32,9 @@ func (m *mounter) system(spec *Spec) error {
 // proc mounts the process list of this PID namespace. In a container that has masked parts of /proc the kernel refuses
 // that to a user namespace; the builder's /proc, which shows more processes, has to do then.
 func (m *mounter) proc() error {
+	if err := ordinary("/proc"); err != nil {
+		return err
+	}
 	err := m.dir("proc", "/proc", "proc", harmless, "")
 	if errors.Is(err, unix.EPERM) {
 		return m.dir("proc", "/proc", "", unix.MS_BIND|unix.MS_REC, "")
@@ -39,9 +42,22 @@ func (m *mounter) proc() error {
 	return err
 }
 
+// ordinary refuses an image that has something else than a directory, most of all a link, where others rely on what is
+// mounted there.
+func ordinary(path string) error {
+	fi, err := os.Lstat(path)
+	if err == nil && !fi.IsDir() {
+		return fmt.Errorf("mount on %q: the image has something there that is not a directory", path)
+	}
+	return nil
+}
+
 // sys mounts /sys read-only. A network namespace that belongs to another user namespace than this process
 // does not let it mount its own: then it is the builder's.
 func (m *mounter) sys() error {
+	if err := ordinary("/sys"); err != nil {
+		return err
+	}
 	err := m.dir("sysfs", "/sys", "sysfs", harmless|unix.MS_RDONLY, "")
 	if errors.Is(err, unix.EPERM) {
 		return m.bindSys()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,6 +45,9 @@ func (w *Worker) Extract(ctx context.Context, layer v1.Layer, dir string, lower 
 	defer r.Close()
 	spec := ExtractSpec{dir, extract.Options{Flat: lower == nil, UserXattr: w.userXattr, Squash: w.squash}}
 	x, err := w.extract(ctx, r, spec, lower)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +99,11 @@ func (w *Worker) extractInChild(ctx context.Context, layer io.Reader, spec Extra
 	index, err := talk(p, layer, fromHere, spec, lower)
 	if err != nil {
 		fromHere.Close()
-		return nil, p.Fail(err)
+		ended := p.Fail(err)
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, io.EOF) {
+			err = ended // it is the child that went away
+		}
+		return nil, err
 	}
 	return index, p.Finish()
 }

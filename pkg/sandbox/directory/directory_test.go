@@ -1,0 +1,29 @@
+package directory_test
+
+import (
+	"testing"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/directory"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/sandboxtest"
+)
+
+func TestMain(m *testing.M) { sandboxtest.Main(m) }
+
+func newDriver(t testing.TB) sandbox.Driver {
+	return directory.New(directory.Options{Dir: t.TempDir()})
+}
+
+func TestDriver(t *testing.T) { sandboxtest.Run(t, sandboxtest.Options{}, newDriver) }
+
+// TestOneOwner is run by TestOrdinaryUser as a user that has one id.
+func TestOneOwner(t *testing.T) {
+	if !sandboxtest.Ordinary() {
+		t.Skip("for ordinary users")
+	}
+	sandboxtest.Run(t, sandboxtest.Options{OneOwner: true}, newDriver)
+}
+
+func TestOrdinaryUser(t *testing.T) { sandboxtest.RunAs(t, false, "^TestOneOwner$") }
+
+func TestOrdinaryUserWithSubordinateIDs(t *testing.T) { sandboxtest.RunAs(t, true, "^TestDriver$") }

@@ -1,0 +1,38 @@
+package overlay_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/overlay"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/sandboxtest"
+)
+
+func TestMain(m *testing.M) { sandboxtest.Main(m) }
+
+func newDriver(t testing.TB) sandbox.Driver {
+	d := overlay.New(overlay.Options{Dir: t.TempDir()})
+	t.Cleanup(func() {
+		// With subordinate ids there are files that only the driver can remove.
+		if err := d.Prune(context.Background(), time.Now()); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func TestDriver(t *testing.T) { sandboxtest.Run(t, sandboxtest.Options{}, newDriver) }
+
+// TestOneOwner is run by TestOrdinaryUser as a user that has one id.
+func TestOneOwner(t *testing.T) {
+	if !sandboxtest.Ordinary() {
+		t.Skip("for ordinary users")
+	}
+	sandboxtest.Run(t, sandboxtest.Options{OneOwner: true}, newDriver)
+}
+
+func TestOrdinaryUser(t *testing.T) { sandboxtest.RunAs(t, false, "^TestOneOwner$") }
+
+func TestOrdinaryUserWithSubordinateIDs(t *testing.T) { sandboxtest.RunAs(t, true, "^TestDriver$") }
