@@ -2,6 +2,9 @@ package build
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
@@ -16,6 +19,22 @@ func drivers(layersDir func(driver string) string, indexes rootfs.Indexes) []san
 		overlay.New(overlay.Options{Dir: layersDir("overlay"), Indexes: indexes}),
 		directory.New(directory.Options{Dir: layersDir("directory"), Indexes: indexes}),
 	}
+}
+
+// checkIsolation refuses a driver that does not exist before anything is done for a build that would need it.
+func (o Options) checkIsolation() error {
+	list := o.Drivers
+	if list == nil {
+		list = drivers(func(driver string) string { return driver }, nil)
+	}
+	names := []string{sandbox.Auto}
+	for _, d := range list {
+		names = append(names, d.Name())
+	}
+	if !slices.Contains(names, o.Isolation) {
+		return fmt.Errorf("select isolation: unknown %q: want %s", o.Isolation, strings.Join(names, ", "))
+	}
+	return nil
 }
 
 // driver chooses the sandbox for RUN.

@@ -79,7 +79,10 @@ func (o Options) withDefaults() (Options, error) {
 		o.Platform = HostPlatform()
 	}
 	if o.Isolation == "" {
-		o.Isolation = "auto"
+		o.Isolation = sandbox.Auto
+	}
+	if err := o.checkIsolation(); err != nil {
+		return o, err
 	}
 	if o.Progress == nil {
 		o.Progress = discard{}
