@@ -4,12 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"path/filepath"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/rogpeppe/go-internal/txtar"
-
-	"path/filepath"
 
 	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
 )

@@ -1,12 +1,9 @@
 package plan
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,23 +15,6 @@ import (
 
 	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
 )
-
-const baseConfig = `{"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]},
-	"rootfs": {"type": "layers", "diff_ids": ["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}`
-
-var amd64 = v1.Platform{OS: "linux", Architecture: "amd64"}
-
-// anyBase has the same config for every image.
-type anyBase string
-
-func (b anyBase) Base(_ context.Context, ref string, _ v1.Platform) (Base, error) {
-	if strings.Contains(ref, "missing") {
-		return Base{}, errMissing
-	}
-	return Base{Config: []byte(b)}, nil
-}
-
-var errMissing = errors.New("no such image")
 
 func planText(t *testing.T, text string, o Options) (*Plan, error) {
 	t.Helper()
@@ -51,71 +31,6 @@ func planText(t *testing.T, text string, o Options) (*Plan, error) {
 	return New(t.Context(), f, o)
 }
 
-// The words are BuildKit's where it has an error of the same meaning.
-func TestMistakes(t *testing.T) {
-	for name, tt := range map[string]struct{ dockerfile, target, want string }{
-		"target":            {"FROM a AS build\nFROM b AS other", "bulid", `target stage "bulid" could not be found (did you mean build?)`},
-		"target-number":     {"FROM a\nFROM b", "2", `target stage "2" could not be found`},
-		"circle":            {"FROM a AS x\nCOPY --from=y / /\nFROM b AS y\nCOPY --from=x / /\nFROM scratch", "", "Dockerfile:2: circular dependency detected on stage: x"},
-		"circle-of-one":     {"FROM a\nCOPY --from=0 / /", "", "Dockerfile:2: circular dependency detected on stage: stage-0"},
-		"copy-from-later":   {"FROM a AS x\nCOPY --from=y / /\nFROM b AS y\nFROM x", "", `Dockerfile:2: cannot copy from stage "y", it needs to be defined before current stage "x"`},
-		"copy-from-index":   {"FROM a\nCOPY --from=7 / /", "", "Dockerfile:2: invalid stage index 7"},
-		"copy-from-minus":   {"FROM a\nCOPY --from=-1 / /", "", "Dockerfile:2: invalid stage index -1"},
-		"copy-from-var":     {"ARG X\nFROM a\nCOPY --from=$X / /", "", "Dockerfile:3: variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"},
-		"blank-base":        {"FROM $X", "", "Dockerfile:1: base name ($X) should not be blank"},
-		"bad-base":          {"FROM a:b:c\nFROM scratch", "", `Dockerfile:1: parse stage name "a:b:c": invalid reference format`},
-		"upper-case-base":   {"FROM Build", "", `Dockerfile:1: parse stage name "Build": invalid reference format: repository name (library/Build) must be lowercase`},
-		"missing-base":      {"FROM a AS build\nFROM missing:1", "", "Dockerfile:2: resolve base image missing:1: no such image"},
-		"missing-copy-from": {"FROM a AS missink\nFROM b\nENV a=b\nCOPY --from=missing / /", "", "Dockerfile:4: resolve base image missing: no such image (did you mean missink?)"},
-		"platform-empty":    {"FROM --platform=$TARGETPLATFROM a", "", "Dockerfile:1: empty platform value from expression $TARGETPLATFROM (did you mean TARGETPLATFORM?)"},
-		"platform-windows":  {"FROM --platform=windows/amd64 a", "", "Dockerfile:1: platform windows/amd64 is not supported"},
-		"question":          {"FROM a\nENV X=\"${Y:?is needed}\"", "", `Dockerfile:2: failed to process "\"${Y:?is needed}\"": Y: is needed`},
-		"question-unset":    {"FROM a\nENV X=${Y?}", "", `Dockerfile:2: failed to process "${Y?}": Y: is not allowed to be unset`},
-		"question-empty":    {"ARG Y=\nARG X=${Y:?}\nFROM a", "", `Dockerfile:2: failed to process "${Y:?}": Y: is not allowed to be empty`},
-		"substitution":      {"FROM a\nRUN x\nUSER ${x:-", "", `Dockerfile:3: failed to process "${x:-": syntax error: missing '}'`},
-		"chmod-octal":       {"FROM a\nCOPY --chmod=10000 a b", "", "Dockerfile:2: invalid chmod parameter: '10000'. it should be octal string and between 0 and 07777"},
-		"chmod-number":      {"FROM a\nCOPY --chmod=64a a b", "", "Dockerfile:2: invalid chmod parameter: '64a'. it should be octal string and between 0 and 07777"},
-		"chown-link":        {"FROM a\nCOPY --link --chown=app a b", "", "Dockerfile:2: --chown=app: user and group names can't be resolved when used with --link, use numeric uid[:gid] instead"},
-		"copy-url":          {"FROM a\nCOPY https://x/y z", "", "Dockerfile:2: source can't be a URL for COPY"},
-		"copy-git":          {"FROM a\nCOPY https://x/y.git z", "", "Dockerfile:2: source can't be a git ref for COPY"},
-		"checksum-local":    {"FROM a\nADD --checksum=sha256:1 a b", "", "Dockerfile:2: checksum requires HTTP(S) or Git sources"},
-		"volume-empty":      {"FROM a\nVOLUME $X", "", "Dockerfile:2: VOLUME specified can not be an empty string"},
-		"signal":            {"FROM a\nSTOPSIGNAL BOGUS", "", "Dockerfile:2: invalid signal: BOGUS"},
-		"port":              {"FROM a\nEXPOSE 99999", "", "Dockerfile:2: invalid containerPort: 99999"},
-		"port-proto":        {"FROM a\nEXPOSE 80/tpc", "", `Dockerfile:2: invalid port: "80/tpc": invalid proto: tpc`},
-		"port-ip":           {"FROM a\nEXPOSE 300.1.1.1:80:80", "", "Dockerfile:2: invalid IP address: 300.1.1.1"},
-		"heredoc-name":      {"FROM a\nCOPY <<a/b /x\na/b", "", `Dockerfile:2: heredoc "a/b" is no name for a file`},
-		"heredoc-escape":    {"FROM a\nRUN <<../x\n#!/bin/sh\n../x", "", ""}, // cannot lead out of /dev/pipes
-		"lint-as-error":     {"# check=error=true\nFROM a as B\nMAINTAINER x", "", "Dockerfile:2: lint violation found for rules: FromAsCasing, MaintainerDeprecated, StageNameCasing"},
-		"epoch":             {"FROM a\nARG X\nFROM b", "", ""},
-		"epoch-text":        {"ARG SOURCE_DATE_EPOCH=noon\nFROM a", "", "Dockerfile:1: invalid SOURCE_DATE_EPOCH: noon"},
-		"epoch-context":     {"ARG SOURCE_DATE_EPOCH=context\nFROM a", "", "Dockerfile:1: SOURCE_DATE_EPOCH=context, the time of a source, is not supported yet"},
-		// Not supported yet.
-		"run-mount":     {"FROM a\nRUN --mount=type=cache,target=/x y", "", "Dockerfile:2: RUN --mount is not supported yet"},
-		"run-mount-key": {"FROM a\nRUN --mount=typ=cache,target=/x y", "", "Dockerfile:2: unexpected key 'typ' in 'typ=cache' (did you mean type?)"},
-		"run-security":  {"FROM a\nRUN --security=insecure x", "", "Dockerfile:2: RUN --security=insecure is not supported yet"},
-		"run-device":    {"FROM a\nRUN --device=x/y=z x", "", "Dockerfile:2: RUN --device is not supported yet"},
-		"add-url":       {"FROM a\nADD https://x/y z", "", "Dockerfile:2: ADD from a URL is not supported yet"},
-		"add-git":       {"FROM a\nADD git@github.com:x/y.git z", "", "Dockerfile:2: ADD from a git ref is not supported yet"},
-		"add-checksum":  {"FROM a\nADD --checksum=sha256:1 https://x/y z", "", "Dockerfile:2: ADD from a URL is not supported yet"},
-		"keep-git-dir":  {"FROM a\nADD --keep-git-dir x z", "", "Dockerfile:2: ADD --keep-git-dir is not supported yet"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := planText(t, tt.dockerfile, Options{Target: tt.target})
-			got := ""
-			if err != nil {
-				got = err.Error()
-			}
-			if got != tt.want {
-				t.Errorf("error is\n%s\nwant\n%s", got, tt.want)
-			}
-			if _, ok := errors.AsType[*dockerfile.Error](err); strings.HasPrefix(tt.want, "Dockerfile:") && !ok {
-				t.Errorf("error is %T", err)
-			}
-		})
-	}
-}
-
 func TestTargetByNumber(t *testing.T) {
 	p, err := planText(t, "FROM a\nENV N=0\nFROM a\nENV N=1", Options{Target: "0"})
 	if err != nil {
@@ -123,13 +38,6 @@ func TestTargetByNumber(t *testing.T) {
 	}
 	if got := p.Goals[0].Name; got != "[stage-0] ENV N=0" {
 		t.Errorf("goal is %q", got)
-	}
-}
-
-func TestBaseErrorIsWrapped(t *testing.T) {
-	_, err := planText(t, "FROM missing", Options{})
-	if !errors.Is(err, errMissing) {
-		t.Errorf("%v does not wrap the cause", err)
 	}
 }
 
@@ -157,189 +65,6 @@ func TestSourceDateEpoch(t *testing.T) {
 	}
 }
 
-// countingBases lets calls return only when n of them have begun.
-type countingBases struct {
-	mu    sync.Mutex
-	n     int
-	all   chan struct{}
-	calls map[string]int
-}
-
-func (b *countingBases) Base(ctx context.Context, ref string, p v1.Platform) (Base, error) {
-	b.mu.Lock()
-	b.calls[ref+" "+p.String()]++
-	if len(b.calls) == b.n {
-		close(b.all)
-	}
-	b.mu.Unlock()
-	select {
-	case <-b.all:
-		return Base{Config: []byte(baseConfig)}, nil
-	case <-ctx.Done():
-		return Base{}, context.Cause(ctx)
-	}
-}
-
-// Bases are looked up all at once, each once, for what is needed only.
-func TestBasesInParallelAndOnce(t *testing.T) {
-	text := `FROM one AS a
-FROM one AS b
-FROM two AS c
-FROM never
-FROM --platform=$BUILDPLATFORM three
-COPY --from=a / /
-COPY --from=b / /
-COPY --from=c / /
-COPY --from=four / /
-COPY --from=four / /
-`
-	b := &countingBases{n: 7, all: make(chan struct{}), calls: map[string]int{}}
-	arm64 := v1.Platform{OS: "linux", Architecture: "arm64"}
-	p, err := planText(t, text, Options{Bases: b, Platforms: []v1.Platform{amd64, arm64}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(b.calls) != 7 {
-		t.Errorf("looked up %v", b.calls)
-	}
-	for ref, n := range b.calls {
-		if n != 1 {
-			t.Errorf("%s was looked up %d times", ref, n)
-		}
-	}
-	if len(p.Goals) != 2 || p.Goals[0].Image.Architecture != "amd64" || p.Goals[1].Image.Architecture != "arm64" {
-		t.Errorf("goals are %v", p.Goals)
-	}
-}
-
-// hangingBases fails for one image and hangs for the others.
-type hangingBases struct{}
-
-func (hangingBases) Base(ctx context.Context, ref string, _ v1.Platform) (Base, error) {
-	if strings.Contains(ref, "missing") {
-		return Base{}, errMissing
-	}
-	<-ctx.Done()
-	return Base{}, context.Cause(ctx)
-}
-
-func TestFirstBaseErrorEndsTheOthers(t *testing.T) {
-	_, err := planText(t, "FROM slow AS a\nFROM missing\nCOPY --from=a / /", Options{
-		Bases: hangingBases{}, Platforms: []v1.Platform{amd64, {OS: "linux", Architecture: "arm64"}},
-	})
-	if want := "Dockerfile:2: resolve base image missing: no such image"; err == nil || err.Error() != want {
-		t.Errorf("error is %v, want %s", err, want)
-	}
-}
-
-func TestCancel(t *testing.T) {
-	f, err := dockerfile.Parse("Dockerfile", []byte("FROM slow"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cause := errors.New("user went home")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(cause)
-	if _, err := New(ctx, f, Options{Bases: hangingBases{}, BuildPlatform: amd64}); !errors.Is(err, cause) {
-		t.Errorf("error is %v, want %v", err, cause)
-	}
-}
-
-func TestBadBaseConfig(t *testing.T) {
-	for name, config := range map[string]string{
-		"not-json":   `nope`,
-		"wrong-type": `{"config": {"Env": "x"}}`,
-		"empty":      ``,
-		"trigger":    `{"config": {"OnBuild": ["BOGUS"]}}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := planText(t, "ARG X\nFROM a", Options{Bases: anyBase(config)})
-			if e, ok := errors.AsType[*dockerfile.Error](err); !ok || e.Pos.Line != 2 {
-				t.Errorf("error is not at the FROM: %v", err)
-			}
-		})
-	}
-	for name, config := range map[string]string{"null": `null`,
-		"nothing": `{}`, "null-config": `{"config": null, "history": null}`,
-		"trigger-copies-from-itself": `{"config": {"OnBuild": ["COPY --from=0 / /"]}}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := planText(t, "FROM a\nRUN x", Options{Bases: anyBase(config)}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// A Dockerfile that asks for gigabytes ends in an error, soon and without having them.
-func TestExponentialText(t *testing.T) {
-	repeat := func(n int, line func(i int) string) string {
-		var b strings.Builder
-		b.WriteString("FROM a\n")
-		for i := range n {
-			b.WriteString(line(i) + "\n")
-		}
-		return b.String()
-	}
-	line := func(s string) func(int) string { return func(int) string { return s } }
-	big := strings.Repeat("x", 60000)
-	for name, text := range map[string]string{
-		"env":         "FROM a\nENV a=x\n" + strings.Repeat("ENV a=$a$a\n", 60),
-		"arg":         "ARG a=x\n" + strings.Repeat("ARG a=$a$a\n", 60) + "FROM a\n",
-		"many-refs":   "FROM a\nENV a=" + big + "\nLABEL b=" + strings.Repeat("$a", 20000) + "\n",
-		"words":       "FROM a\nENV a=" + big + "\nEXPOSE " + strings.Repeat("$a", 20000) + "\n",
-		"replace":     "FROM a\nENV a=" + big + "\nENV b=${a//x/" + big[:50000] + "}\n",
-		"replaces":    "FROM a\nENV a=xxxxxxxxxxxxxxxx\nENV b=" + strings.Repeat("${a//x/", 12) + "y" + strings.Repeat("}", 12) + "\n",
-		"replace-doc": "FROM a\nENV a=" + big + "\nCOPY <<E /\n${a//x/'}'" + big[:50000] + "}\nE\n",
-		"replace-var": "FROM a\nENV a=" + big[:20000] + "\nENV b=${a//x/$a}\n",
-		"expose":      repeat(100, line("EXPOSE 1-65535/tcp 1-65535/udp")),
-		"expose-line": "FROM a\nEXPOSE " + strings.Repeat("1-65535 ", 8000) + "\n",
-		"run-args":    repeat(5000, func(i int) string { return fmt.Sprintf("ARG v%d=xxxxxxxxxxxxxxxxxxxxx\nRUN x", i) }),
-		"run-env":     repeat(5000, func(i int) string { return fmt.Sprintf("ENV v%d=xxxxxxxxxxxxxxxxxxxxx\nRUN x", i) }),
-		"labels":      repeat(9000, func(i int) string { return fmt.Sprintf("LABEL v%d=x", i) }),
-		"stages":      "FROM a AS s\n" + strings.Repeat("ENV a=b\n", 5000) + strings.Repeat("FROM s AS s\n", 30000),
-		"many-copies": "FROM a\n" + strings.Repeat("COPY --from=img x y\n", 50000),
-	} {
-		t.Run(name, func(t *testing.T) {
-			start := time.Now()
-			_, err := planText(t, text, Options{})
-			if err == nil {
-				t.Error("no error")
-			}
-			if d := time.Since(start); d > time.Minute {
-				t.Errorf("took %v", d)
-			}
-			var m runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&m)
-			if m.HeapSys > 512<<20 {
-				t.Errorf("heap grew to %d MiB", m.HeapSys>>20)
-			}
-			t.Logf("%v, heap %d MiB: %v", time.Since(start).Round(time.Millisecond), m.HeapSys>>20, shortError(err))
-		})
-	}
-	// What is large and makes sense goes through.
-	for name, text := range map[string]string{
-		"replace":     "FROM a\nENV a=1.2.3-" + strings.Repeat("x", 2000) + "\nENV b=${a//./-} c=https://x/${a//./_}//y\n",
-		"heredoc":     "FROM a\nENV a=1.2\nCOPY <<E /\n${a//./-}\n" + strings.Repeat(big+"\n", 8) + "E\n",
-		"onbuild":     "FROM a AS s0\nONBUILD ENV a=" + big + "\n" + strings.Repeat("FROM s0\n", 5000),
-		"all-ports":   "FROM a\nEXPOSE 1-65535\nRUN x\nRUN y\n",
-		"large-label": "FROM a\nLABEL a=" + big + " b=" + big[:1000] + "\n",
-		"1000-runs":   repeat(1000, line("RUN x && "+big[:500])),
-	} {
-		t.Run("fine-"+name, func(t *testing.T) {
-			if _, err := planText(t, text, Options{}); err != nil {
-				t.Error(shortError(err))
-			}
-		})
-	}
-}
-
-func shortError(err error) string {
-	s := fmt.Sprint(err)
-	return s[:min(len(s), 200)]
-}
-
 // Steps share what they may not change. Each has the image of the one below it and its own entries, whoever was
 // built on the same step.
 func TestImagesDoNotMix(t *testing.T) {
@@ -356,21 +81,76 @@ func TestImagesDoNotMix(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkPlan(t, p)
+	checked := 0
 	for _, s := range p.Steps {
-		want := "V=p"
-		if i := strings.Index(s.Name, "[c"); i == 0 {
-			want = "V=" + s.Name[2:3]
-		} else if !strings.HasPrefix(s.Name, "[p 2/2]") {
+		c := s.Image.Config
+		if _, ok := c.Labels["last"]; ok && s != p.Goals[0] {
+			t.Errorf("%s has the label of the goal", s.Name)
+		}
+		var who string
+		switch {
+		case strings.HasPrefix(s.Name, "[p 2/2]"):
+			who = "p"
+		case strings.Contains(s.Name, "] CMD "):
+			who = s.Name[2:3]
+		default:
 			continue
 		}
-		if !slices.Contains(s.Image.Config.Env, want) && s.Source.Line > 6 {
-			t.Errorf("%s has variables %q, want %s", s.Name, s.Image.Config.Env, want)
+		checked++
+		got := fmt.Sprint(c.Env[1:], c.Labels, sortedKeys(c.ExposedPorts), sortedKeys(c.Volumes), c.OnBuild)
+		want := fmt.Sprintf("[V=%[1]s W%[1]s=x] map[l:%[1]s] [1/tcp 1%[1]s/tcp] [/c%[1]s /p] [RUN %[1]s]", who)
+		if who == "p" {
+			want = "[V=p] map[l:p] [1/tcp] [/p] []"
 		}
-		if n := len(s.Image.Config.OnBuild); n > 1 {
-			t.Errorf("%s has %d triggers", s.Name, n)
+		if got != want {
+			t.Errorf("%s has\n%s\nwant\n%s", s.Name, got, want)
 		}
-		if _, ok := s.Image.Config.Labels["last"]; ok {
-			t.Errorf("%s has the label of the goal", s.Name)
+	}
+	if checked != 6 {
+		t.Errorf("checked %d steps", checked)
+	}
+}
+
+// Equal instructions on an equal base are one step, but not when they mean something else.
+func TestMerge(t *testing.T) {
+	p, err := planText(t, `FROM a AS one
+CMD ["c"]
+ENTRYPOINT ["e"]
+FROM a AS two
+CMD ["c"]
+FROM two AS three
+ENTRYPOINT ["e"]
+FROM scratch
+COPY --from=one / /
+COPY --from=three / /
+`, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkPlan(t, p)
+	var names []string
+	for _, s := range p.Steps {
+		names = append(names, fmt.Sprint(s.Name, s.Image.Config.Cmd))
+	}
+	want := []string{
+		"[one 1/1] FROM docker.io/library/a:latest[]", `[one] CMD ["c"][c]`, `[one] ENTRYPOINT ["e"][c]`, `[three] ENTRYPOINT ["e"][]`,
+		"FROM scratch[]", "[stage-3 1/2] COPY --from=one / /[]", "[stage-3 2/2] COPY --from=three / /[]",
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("steps are\n%s\nwant\n%s", strings.Join(names, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// Goals on one platform for several are several images.
+func TestGoalsAreNotMerged(t *testing.T) {
+	for _, text := range []string{"FROM --platform=$BUILDPLATFORM a", "FROM --platform=$BUILDPLATFORM a\nRUN x"} {
+		p, err := planText(t, text, Options{Platforms: []v1.Platform{amd64, {OS: "linux", Architecture: "arm64"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkPlan(t, p)
+		if a, b := p.Goals[0].Image.Architecture, p.Goals[1].Image.Architecture; a != "amd64" || b != "arm64" {
+			t.Errorf("%q: images are for %s and %s", text, a, b)
 		}
 	}
 }
@@ -480,59 +260,24 @@ func TestEnviron(t *testing.T) {
 	}
 }
 
-func TestBuildArgWarnings(t *testing.T) {
-	bases := anyBase(`{"config": {"OnBuild": ["ARG FROM_TRIGGER"]}}`)
-	args := map[string]string{
-		"GLOBAL": "", "IN_UNUSED_STAGE": "", "FROM_TRIGGER": "", "https_proxy": "", "TARGETARCH": "", "BUILDKIT_INLINE_CACHE": "",
-		"MISSPELT": "", "OTHER": "",
-	}
-	p, err := planText(t, "ARG GLOBAL\nFROM a\nARG IN_UNUSED_STAGE\nFROM a\n", Options{Bases: bases, BuildArgs: args})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, w := range p.Warnings {
-		got = append(got, w.String())
-	}
-	want := []string{
-		`Dockerfile: build argument "MISSPELT" is not declared by any ARG`,
-		`Dockerfile: build argument "OTHER" is not declared by any ARG`,
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("warnings are %q, want %q", got, want)
-	}
-}
-
-func TestSyntaxWarning(t *testing.T) {
-	for ref, warn := range map[string]bool{
-		"docker/dockerfile:1":                        false,
-		"docker.io/docker/dockerfile-upstream:x@y":   false,
-		"mirror.example:5000/team/dockerfile:1-labs": false,
-		"example/other:1":                            true,
+// An image for another platform keeps its platform, unless one was asked for, and its variant, unless that was.
+func TestPlatformOfGoal(t *testing.T) {
+	for _, tt := range []struct {
+		base string
+		ask  []v1.Platform
+		want string
+	}{
+		{`{"architecture": "arm64", "os": "linux", "variant": "v8"}`, nil, "linux/arm64"},
+		{`{"architecture": "arm64", "os": "linux", "variant": "v8"}`, []v1.Platform{amd64}, "linux/amd64"},
+		{`{"architecture": "amd64", "os": "linux", "variant": "v2"}`, []v1.Platform{amd64}, "linux/amd64/v2"},
+		{`{"architecture": "arm", "os": "linux", "variant": "v7"}`, []v1.Platform{{OS: "linux", Architecture: "arm", Variant: "v6"}}, "linux/arm/v6"},
 	} {
-		p, err := planText(t, "# syntax="+ref+"\nFROM a\n", Options{})
+		p, err := planText(t, "FROM a", Options{Bases: anyBase(tt.base), Platforms: tt.ask})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := len(p.Warnings) > 0; got != warn {
-			t.Errorf("%s: warnings are %v", ref, p.Warnings)
-		}
-	}
-}
-
-// An image for another platform keeps its platform, unless one was asked for.
-func TestImplicitPlatform(t *testing.T) {
-	bases := anyBase(`{"architecture": "arm64", "os": "linux", "variant": "v8"}`)
-	for want, o := range map[string]Options{
-		"linux/arm64": {Bases: bases},
-		"linux/amd64": {Bases: bases, Platforms: []v1.Platform{amd64}},
-	} {
-		p, err := planText(t, "FROM a", o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := formatPlatform(p.Goals[0].Image.Platform); got != want {
-			t.Errorf("platform is %s, want %s", got, want)
+		if got := formatPlatform(p.Goals[0].Image.Platform); got != tt.want {
+			t.Errorf("base %s for %v: platform is %s, want %s", tt.base, tt.ask, got, tt.want)
 		}
 	}
 }
