@@ -13,6 +13,8 @@
 //	    {{NAME}} is what the reference builder makes of the Dockerfile PATH, with the same context
 //	fail TEXT
 //	    no builder can build it, and gobuild says TEXT
+//	refuse ENTRY TEXT
+//	    gobuild alone cannot build it, and says TEXT, which is the entry ENTRY of docs/differences.md
 //	allow ENTRY PATTERN
 //	    difference lines that match the regular expression are the entry ENTRY of docs/differences.md
 //	mkdir MODE PATH | chmod MODE PATH | chown UID:GID PATH | mtime TIME PATH | setxattr NAME VALUE PATH
@@ -48,13 +50,20 @@ type Case struct {
 	BuildArgs  []string
 	Labels     []string
 	// Fail is what gobuild must say when the build has to fail, and empty when it has to succeed.
-	Fail   string
+	Fail string
+	// Refuse is set when gobuild refuses on purpose what BuildKit builds.
+	Refuse *Refusal
 	Allows []Allow
 	Images []Image
 	Bases  []Base
 
 	archive *txtar.Archive
 	ops     []op
+}
+
+// Refusal is a deliberate difference: gobuild fails, and says Text.
+type Refusal struct {
+	Entry, Text string // Entry is a heading in docs/differences.md
 }
 
 // Allow excuses differences that are deliberate.
@@ -130,7 +139,7 @@ func split(line string) ([]string, error) {
 
 func (c *Case) directive(line int, words []string) error {
 	name, args := words[0], words[1:]
-	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2}[name]
+	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2, "refuse": 2}[name]
 	if ok && len(args) != want {
 		return fmt.Errorf("%s: want %d words, got %d", name, want, len(args))
 	}
@@ -149,6 +158,8 @@ func (c *Case) directive(line int, words []string) error {
 		if c.Fail = args[0]; c.Fail == "" {
 			return fmt.Errorf("fail: want a text")
 		}
+	case "refuse":
+		c.Refuse = &Refusal{Entry: args[0], Text: args[1]}
 	case "allow":
 		re, err := regexp.Compile(args[1])
 		if err != nil {
@@ -175,9 +186,22 @@ func (c *Case) directive(line int, words []string) error {
 	return nil
 }
 
-// Excused splits difference lines into those that no allow directive covers and the names of entries
-// that were used. An allow directive that covers nothing is itself reported, so that none outlives its reason.
-func (c *Case) Excused(diffs []string) (left, entries []string) {
+// Entries are the headings of docs/differences.md that the case refers to.
+func (c *Case) Entries() []string {
+	var entries []string
+	for _, a := range c.Allows {
+		entries = append(entries, a.Entry)
+	}
+	if c.Refuse != nil {
+		entries = append(entries, c.Refuse.Entry)
+	}
+	return entries
+}
+
+// Excused returns the difference lines that no allow directive covers. An allow directive that covers nothing
+// is reported among them, so that none outlives its reason.
+func (c *Case) Excused(diffs []string) []string {
+	var left []string
 	used := make([]bool, len(c.Allows))
 	for _, d := range diffs {
 		i := slices.IndexFunc(c.Allows, func(a Allow) bool { return a.Pattern.MatchString(d) })
@@ -186,12 +210,11 @@ func (c *Case) Excused(diffs []string) (left, entries []string) {
 			continue
 		}
 		used[i] = true
-		entries = append(entries, c.Allows[i].Entry)
 	}
 	for i, a := range c.Allows {
 		if !used[i] {
-			left = append(left, fmt.Sprintf("allow %s %q covers no difference", a.Entry, a.Pattern))
+			left = append(left, fmt.Sprintf("allow %q %q covers no difference", a.Entry, a.Pattern))
 		}
 	}
-	return left, entries
+	return left
 }
