@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/moby/sys/user"
 
@@ -20,7 +21,7 @@ type owner struct{ uid, gid int }
 type ownerSpec struct {
 	text        string
 	user, group string // names to look up
-	uid, gid    int    // what holds where there is no name
+	uid, gid    int    // where there is no name; gid is uid where there is no number for it
 	hasGroup    bool
 }
 
@@ -40,11 +41,15 @@ func parseOwner(s string) (ownerSpec, error) {
 		return o, fmt.Errorf("parse owner %q: %w", s, err)
 	}
 	o.gid = o.uid
-	if g != "" {
-		o.hasGroup = true
-		if o.group, o.gid, err = parseID(g); err != nil {
-			return o, fmt.Errorf("parse owner %q: %w", s, err)
-		}
+	if g == "" {
+		return o, nil
+	}
+	name, id, err := parseID(g)
+	if err != nil {
+		return o, fmt.Errorf("parse owner %q: %w", s, err)
+	}
+	if o.group, o.hasGroup = name, true; name == "" {
+		o.gid = id
 	}
 	return o, nil
 }
@@ -68,19 +73,22 @@ func parseID(s string) (name string, id int, err error) {
 func (o ownerSpec) named() bool { return o.user != "" || o.group != "" }
 
 // lookup returns the owner, or nil when the spec is empty. Names are looked up in base, which may be
-// nil. A name that is not found is an error when strict, and root otherwise.
+// nil.
+//
+// As in BuildKit, an unknown user is root, and an unknown group is the one that the user would have without
+// it. Without the file to look a name up in, strict makes it an error: nothing can then be meant by the name.
 func (o ownerSpec) lookup(base rootfs.Tree, strict bool) (*owner, error) {
 	if o.text == "" {
 		return nil, nil
 	}
 	own := &owner{o.uid, o.gid}
 	if o.user != "" {
-		err := o.find(base, "user", o.user, "/etc/passwd", strict, func(r io.Reader) (bool, error) {
+		err := o.find(base, "/etc/passwd", strict, func(r io.Reader) error {
 			us, err := user.ParsePasswdFilter(r, func(u user.User) bool { return u.Name == o.user })
 			if len(us) > 0 {
 				own.uid, own.gid = us[0].Uid, us[0].Gid
 			}
-			return len(us) > 0, err
+			return err
 		})
 		if err != nil {
 			return nil, err
@@ -89,60 +97,59 @@ func (o ownerSpec) lookup(base rootfs.Tree, strict bool) (*owner, error) {
 	if !o.hasGroup {
 		return own, nil
 	}
-	own.gid = o.gid
 	if o.group == "" {
+		own.gid = o.gid
 		return own, nil
 	}
-	err := o.find(base, "group", o.group, "/etc/group", strict, func(r io.Reader) (bool, error) {
+	err := o.find(base, "/etc/group", strict, func(r io.Reader) error {
 		gs, err := user.ParseGroupFilter(r, func(g user.Group) bool { return g.Name == o.group })
 		if len(gs) > 0 {
 			own.gid = gs[0].Gid
 		}
-		return len(gs) > 0, err
+		return err
 	})
-	return own, err
+	if err != nil {
+		return nil, err
+	}
+	return own, nil
 }
 
 // find has parse look for a name in a file of base.
-func (o ownerSpec) find(base rootfs.Tree, kind, name, file string, strict bool, parse func(io.Reader) (bool, error)) error {
-	found := false
-	err := readUserFile(base, file, func(r io.Reader) (err error) {
-		found, err = parse(r)
-		return err
-	})
+func (o ownerSpec) find(base rootfs.Tree, file string, strict bool, parse func(io.Reader) error) error {
+	found, err := readUserFile(base, file, parse)
 	if err == nil && !found && strict {
-		err = fmt.Errorf("look up owner %q: %s %q is not in %s of the image; use a numeric id", o.text, kind, name, file)
+		err = fmt.Errorf("look up owner %q: there is no %s in the image; use a numeric id", o.text, file)
 	}
 	return err
 }
 
-// readUserFile calls parse with the file name of base, links followed inside base. A file that is
-// not there, or is no file, has no names in it: parse is not called.
-func readUserFile(base rootfs.Tree, name string, parse func(io.Reader) error) error {
+// readUserFile calls parse with the file name of base, links followed inside base, and reports
+// whether there is such a file. What is no file has no names in it.
+func readUserFile(base rootfs.Tree, name string, parse func(io.Reader) error) (bool, error) {
 	if base == nil {
-		return nil
+		return false, nil
 	}
+	var fi fs.FileInfo
 	p, err := rootfs.Resolve(base, name)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+	if err == nil {
+		fi, err = base.Lstat(p)
 	}
-	fi, err := base.Lstat(p)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.Mode().IsRegular() {
-		return nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.Mode().IsRegular() {
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+		return false, fmt.Errorf("read %s: %w", name, err)
 	}
 	if fi.Size() > maxUserFile {
-		return fmt.Errorf("read %s: larger than %d bytes", name, maxUserFile)
+		return false, fmt.Errorf("read %s: larger than %d bytes", name, maxUserFile)
 	}
 	f, err := base.Open(p)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+		return false, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer func() { _ = f.Close() }()
 	if err := parse(io.LimitReader(f, maxUserFile)); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+		return false, fmt.Errorf("read %s: %w", name, err)
 	}
-	return nil
+	return true, nil
 }

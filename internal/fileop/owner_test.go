@@ -39,9 +39,9 @@ f 0644 0:0 usr/passwd app:x:5:6::/:\n`)
 		base  rootfs.Tree
 		want  string
 	}{
-		{"nosuch", linked, `error: look up owner "nosuch": user "nosuch" is not in /etc/passwd of the image; use a numeric id`},
-		{"app:nosuch", linked, `error: look up owner "app:nosuch": group "nosuch" is not in /etc/group of the image; use a numeric id`},
-		{"app", nil, `error: look up owner "app": user "app" is not in /etc/passwd of the image; use a numeric id`},
+		{"nosuch", linked, "f 0644 0:0 1 f\n"},
+		{"app:nosuch", linked, `error: look up owner "app:nosuch": there is no /etc/group in the image; use a numeric id`},
+		{"app", nil, `error: look up owner "app": there is no /etc/passwd in the image; use a numeric id`},
 		{"app", linked, "f 0644 5:6 1 f\n"},
 		{"root:root", nil, "f 0644 0:0 1 f\n"},
 		{"77:", nil, "f 0644 77:77 1 f\n"},
