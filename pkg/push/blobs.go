@@ -74,7 +74,7 @@ func copyBlob(ctx context.Context, w io.Writer, l v1.Layer) (err error) {
 
 // contextReader ends with the cause of its context.
 type contextReader struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // io.Reader has none
 	r   io.Reader
 }
 

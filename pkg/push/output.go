@@ -100,10 +100,10 @@ func parseOutput(s string) (Output, error) {
 // typed makes the output of the pairs, of which keys has the order.
 func typed(values map[string]string, keys []string) (Output, error) {
 	o := Output{Type: OutputType(values["type"])}
-	switch o.Type {
-	case "":
+	if o.Type == "" {
 		return Output{}, errors.New("the type is missing: type=local, tar, oci, docker, image or registry")
-	case "registry":
+	}
+	if o.Type == "registry" {
 		o.Type, o.Push = OutputImage, true
 	}
 	known, ok := outputKeys[o.Type]

@@ -79,7 +79,7 @@ const progressStep = 256 << 10
 // blobReader reads a blob once from its beginning to its end, over as many connections as it takes.
 type blobReader struct {
 	blob   *blob
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // io.Reader has none
 	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex    // a request that has this as its body closes it while it reads
@@ -102,7 +102,7 @@ func (r *blobReader) Read(p []byte) (int, error) {
 			return 0, r.err
 		}
 		if size == 0 {
-			r.err = r.verified()
+			r.verify()
 			continue
 		}
 		if r.body == nil {
@@ -116,10 +116,10 @@ func (r *blobReader) Read(p []byte) (int, error) {
 		if r.off == size {
 			_ = r.body.Close()
 			r.body = nil
-			if r.err = r.verified(); r.err == io.EOF {
-				return n, nil
+			if r.verify(); r.err != io.EOF { //nolint:errorlint // verify sets it bare
+				return n, r.err
 			}
-			return n, r.err
+			return n, nil
 		}
 		if err != nil {
 			r.broke(err)
@@ -143,13 +143,14 @@ func (r *blobReader) took(p []byte) {
 	}
 }
 
-// verified returns io.EOF when the bytes were those that were asked for.
-func (r *blobReader) verified() error {
+// verify ends the reader: with io.EOF when the bytes were those that were asked for.
+func (r *blobReader) verify() {
 	got := v1.Hash{Algorithm: r.blob.desc.Digest.Algorithm, Hex: fmt.Sprintf("%x", r.hash.Sum(nil))}
 	if got != r.blob.desc.Digest {
-		return r.fail(fmt.Errorf("the registry sent bytes with digest %s", got))
+		r.err = r.fail(fmt.Errorf("the registry sent bytes with digest %s", got))
+		return
 	}
-	return io.EOF
+	r.err = io.EOF
 }
 
 // broke gives up the connection. What it leaves undone, reopen takes up.
@@ -257,8 +258,9 @@ func (r *blobReader) Close() error {
 }
 
 func (r *blobReader) fail(err error) error {
-	if err == io.EOF || err == nil {
-		return err
+	if errors.Is(err, io.EOF) {
+		// A connection that ended is not the end of the blob, for whoever looks into the error.
+		err = fmt.Errorf("%s: %w", strings.TrimSuffix(err.Error(), ": EOF"), io.ErrUnexpectedEOF)
 	}
 	return r.blob.client.fail("pull blob", r.blob.s.repo.Name()+"@"+r.blob.desc.Digest.String(), r.blob.s.repo, r.blob.s.who, err)
 }

@@ -152,7 +152,7 @@ func (c *Client) image(ctx context.Context, ref name.Reference, d Direction, p *
 	case kind.IsIndex() && p == nil:
 		return nil, fmt.Errorf("an index where an image was expected: %s", kind)
 	case kind.IsIndex():
-		return c.fromIndex(ctx, s, ref, desc.Manifest, d, *p, depth)
+		return c.fromIndex(ctx, s, desc.Manifest, d, *p, depth)
 	case kind.IsImage():
 		return newImage(c, s, ref, desc.Manifest, kind)
 	default:
@@ -188,7 +188,7 @@ func kindOf(desc *remote.Descriptor) types.MediaType {
 	return desc.MediaType
 }
 
-func (c *Client) fromIndex(ctx context.Context, s *session, ref name.Reference, raw []byte, d Direction, p v1.Platform, depth int) (v1.Image, error) {
+func (c *Client) fromIndex(ctx context.Context, s *session, raw []byte, d Direction, p v1.Platform, depth int) (v1.Image, error) {
 	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
 	if err != nil {
 		return nil, fmt.Errorf("parse index: %w", err)

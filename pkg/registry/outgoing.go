@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"io"
 	"sync"
 )
@@ -53,10 +54,10 @@ func (o *outgoing) Read(p []byte) (int, error) {
 		o.told = o.off
 		t.client.moved(t.s, t.desc, o.off, Push)
 	}
-	if err == io.EOF && o.off < t.desc.Size {
+	if errors.Is(err, io.EOF) && o.off < t.desc.Size {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		o.failed(err)
 	}
 	return n, err

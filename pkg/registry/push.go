@@ -148,8 +148,7 @@ func blobUnknown(err error) bool {
 		return false
 	}
 	for _, d := range t.Errors {
-		switch d.Code {
-		case transport.ManifestBlobUnknownErrorCode, transport.BlobUnknownErrorCode:
+		if d.Code == transport.ManifestBlobUnknownErrorCode || d.Code == transport.BlobUnknownErrorCode {
 			return true
 		}
 	}

@@ -309,7 +309,7 @@ func TestForgottenBlobIsSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, _ := l.Digest()
-	req, _ := http.NewRequest(http.MethodDelete, "http://"+p.Host+"/v2/x/blobs/"+h.String(), nil)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodDelete, "http://"+p.Host+"/v2/x/blobs/"+h.String(), nil)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode != http.StatusAccepted {
 		t.Fatal(resp, err)

@@ -126,7 +126,7 @@ type Client struct {
 	rules rules
 	pool  *pool
 
-	life context.Context // ends with Close; what lazy layers are read under
+	life context.Context //nolint:containedctx // ends with Close; what lazy layers are read under
 	end  context.CancelCauseFunc
 
 	flights  singleflight.Group

@@ -90,7 +90,7 @@ func (b *sentBody) Read(p []byte) (int, error) {
 type receivedBody struct {
 	io.ReadCloser
 	watch   *watch
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // to know its cause
 	stalled *stallError
 	end     func()
 }
