@@ -52,11 +52,11 @@ func (s *Selection) hashItem(h *framed, it *item) {
 		h.str(it.rel(f))
 		s.hashFile(h, it, f)
 		link := int64(-1)
-		if ino := f.entry.Inode; ino != 0 && f.entry.Header.Typeflag == tar.TypeReg {
-			if n, ok := first[ino]; ok {
+		if f.inode != 0 && f.typ == tar.TypeReg {
+			if n, ok := first[f.inode]; ok {
 				link = n
 			} else {
-				first[ino] = int64(i)
+				first[f.inode] = int64(i)
 			}
 		}
 		h.num(link)
@@ -64,7 +64,7 @@ func (s *Selection) hashItem(h *framed, it *item) {
 }
 
 func (s *Selection) hashFile(h *framed, it *item, f *file) {
-	a := attrOf(f.entry.Header)
+	a := &f.attr
 	h.num(int64(a.typ))
 	h.bool(f.implied)
 	h.num(a.mode)
@@ -101,7 +101,7 @@ func (s *Selection) hashContents(ctx context.Context) error {
 			if i >= 0 {
 				f = &it.below[i]
 			}
-			if f.entry.Header.Typeflag == tar.TypeReg && f.digest == [sha256.Size]byte{} {
+			if f.typ == tar.TypeReg && f.digest == [sha256.Size]byte{} {
 				jobs = append(jobs, job{it, f})
 			}
 		}
@@ -131,7 +131,7 @@ func (s *Selection) hashContents(ctx context.Context) error {
 // hash reads f and sets its digest.
 func (it *item) hash(f *file, buf []byte) error {
 	hash := sha256.New()
-	if f.entry.Header.Size > 0 {
+	if f.size > 0 {
 		r, err := it.open(f)
 		if err != nil {
 			return fmt.Errorf("hash contents: %w", err)
@@ -141,8 +141,8 @@ func (it *item) hash(f *file, buf []byte) error {
 		if err != nil {
 			return fmt.Errorf("hash contents: %w", err)
 		}
-		if n != f.entry.Header.Size {
-			return fmt.Errorf("hash contents: %q changed while it was read", show(f.entry.Header.Name))
+		if n != f.size {
+			return fmt.Errorf("hash contents: %q changed while it was read", show(f.name))
 		}
 	}
 	hash.Sum(f.digest[:0])

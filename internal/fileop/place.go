@@ -118,7 +118,7 @@ func (p *placer) copyDir(ctx context.Context, it *item, target string) error {
 	if err != nil {
 		return err
 	}
-	if mtime := it.file.entry.Header.ModTime; n != t.root {
+	if mtime := it.file.mtime; n != t.root {
 		n.update(func(n *node) { n.mtime = mtime })
 	}
 	return nil
@@ -126,7 +126,7 @@ func (p *placer) copyDir(ctx context.Context, it *item, target string) error {
 
 // attr is what f becomes where it lands.
 func (p *placer) attr(it *item, f *file) attr {
-	a := attrOf(f.entry.Header)
+	a := f.attr
 	switch {
 	case p.own != nil:
 		a.uid, a.gid = p.own.uid, p.own.gid
@@ -156,7 +156,7 @@ func (p *placer) putDir(it *item, f *file, name string) error {
 		return fmt.Errorf("cannot copy to non-directory: %s", show(name))
 	case f.implied:
 		// BuildKit sets the mode of the source, and nothing else.
-		n.update(func(n *node) { n.mode = f.entry.Header.Mode & modeAll })
+		n.update(func(n *node) { n.mode = f.mode })
 	default:
 		n.update(func(n *node) {
 			n.mode, n.uid, n.gid, n.mtime = a.mode, a.uid, a.gid, a.mtime
@@ -183,11 +183,11 @@ func (p *placer) putFile(it *item, f *file, name string, links map[uint64]*node)
 	if n.typ != tar.TypeReg {
 		return p.tree.put(name, n)
 	}
-	if ino := f.entry.Inode; ino != 0 && links != nil {
-		if first := links[ino]; first != nil {
+	if f.inode != 0 && links != nil {
+		if first := links[f.inode]; first != nil {
 			return p.tree.put(name, first)
 		}
-		links[ino] = n
+		links[f.inode] = n
 	}
 	n.open = func() (io.ReadCloser, error) { return it.open(f) }
 	return p.tree.put(name, n)

@@ -40,24 +40,23 @@ type item struct {
 	compression compression // of the archive
 }
 
-// file is one file of an item.
+// file is one file of an item. There are many; the headers that trees give are larger.
 type file struct {
-	entry *rootfs.Entry
+	attr
+	name  string // in the source's tree
+	inode uint64 // as in rootfs.Entry
 	// implied directories are not selected themselves, but hold files that are.
 	implied bool
 	// digest is that of a regular file's contents; zero when it is not known yet.
 	digest [sha256.Size]byte
 }
 
-// isDir reports whether f is a directory.
-func (f *file) isDir() bool { return f.entry.Header.Typeflag == tar.TypeDir }
-
 // rel is the name of f, a file of it.below, relative to the item.
 func (it *item) rel(f *file) string {
 	if it.path == rootName {
-		return f.entry.Header.Name
+		return f.name
 	}
-	return f.entry.Header.Name[len(it.path)+1:]
+	return f.name[len(it.path)+1:]
 }
 
 // open gives the contents of f, a regular file of the item.
@@ -65,7 +64,7 @@ func (it *item) open(f *file) (io.ReadCloser, error) {
 	if it.src.Inline != nil {
 		return io.NopCloser(strings.NewReader(it.src.Inline.Data)), nil
 	}
-	return it.src.Tree.Open(f.entry.Header.Name)
+	return it.src.Tree.Open(f.name)
 }
 
 // notFound says that a source is not there, in BuildKit's words.
@@ -128,9 +127,8 @@ func (s *Selection) source(ctx context.Context, src *Source) error {
 func (s *Selection) inline(src *Source) *item {
 	in := src.Inline
 	return &item{src: src, name: in.Name, path: in.Name, file: file{
-		entry: &rootfs.Entry{Header: &tar.Header{
-			Typeflag: tar.TypeReg, Name: in.Name, Size: int64(len(in.Data)), Mode: in.Mode & modePerm, ModTime: s.copy.Time,
-		}},
+		attr:   attr{typ: tar.TypeReg, size: int64(len(in.Data)), mode: in.Mode & modePerm, mtime: s.copy.Time},
+		name:   in.Name,
 		digest: sha256.Sum256([]byte(in.Data)),
 	}}
 }
@@ -159,7 +157,7 @@ func (s *Selection) item(ctx context.Context, src *Source, name string, f *filte
 		w := walker{ctx: ctx, item: it, filter: f}
 		return it, w.walk(it.path, matches{})
 	}
-	if s.copy.Unpack && it.file.entry.Header.Typeflag == tar.TypeReg {
+	if s.copy.Unpack && it.file.typ == tar.TypeReg {
 		it.archive, it.compression, err = sniff(func() (io.ReadCloser, error) { return it.open(&it.file) })
 		if err != nil {
 			return nil, fmt.Errorf("read %q: %w", name, err)
@@ -173,7 +171,7 @@ func fileOf(fi fs.FileInfo) (file, error) {
 	if e == nil {
 		return file{}, fmt.Errorf("read %q: the tree gives no entry", fi.Name())
 	}
-	return file{entry: e, digest: e.Digest}, nil
+	return file{attr: attrOf(e.Header), name: e.Header.Name, inode: e.Inode, digest: e.Digest}, nil
 }
 
 // walker collects the files below an item.
@@ -226,7 +224,7 @@ func (w *walker) file(f file, up matches) error {
 		f.implied = true
 		w.pending = append(w.pending, f)
 	}
-	err = w.walk(f.entry.Header.Name, m)
+	err = w.walk(f.name, m)
 	// What is still pending had nothing in it.
 	w.pending = w.pending[:min(depth, len(w.pending))]
 	return err
