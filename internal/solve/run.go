@@ -46,7 +46,7 @@ func (s *solver) run(ctx context.Context, n *node, op plan.Run, base state) (sta
 func process(op plan.Run, out *output) sandbox.Process {
 	p := sandbox.Process{
 		Args:   op.Args,
-		Env:    append(append([]string(nil), op.Env...), op.Proxies...),
+		Env:    op.Environ(),
 		Dir:    op.Dir,
 		User:   op.User,
 		Stdout: out.stream(1),

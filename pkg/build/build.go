@@ -83,6 +83,9 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	if err != nil {
 		return nil, err
 	}
+	if p.Epoch != nil {
+		o.Epoch = *p.Epoch // the Dockerfile's word is the more specific one
+	}
 	for _, w := range p.Warnings {
 		o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: w.String()})
 	}
@@ -137,10 +140,14 @@ func prepare(ctx context.Context, o Options, b *bases) (*source.Context, *plan.P
 	if err != nil {
 		return nil, nil, err
 	}
+	var platforms []v1.Platform
+	if o.Platform.OS != "" {
+		platforms = []v1.Platform{o.Platform}
+	}
 	p, err := plan.New(ctx, file, plan.Options{
 		BuildArgs:     o.BuildArgs,
 		Target:        o.Target,
-		Platforms:     []v1.Platform{o.Platform},
+		Platforms:     platforms,
 		BuildPlatform: HostPlatform(),
 		Labels:        o.Labels,
 		Bases:         b,
@@ -196,12 +203,14 @@ func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.R
 		return nil, err
 	}
 	result := &Result{Image: img, Digest: digest}
+	of := r.Step.Image.Platform // not that of the stage, which FROM --platform may have set
+	platform := v1.Platform{OS: of.OS, Architecture: of.Architecture, Variant: of.Variant, OSVersion: of.OSVersion}
 	receipts := make([][]push.Receipt, len(exporters))
 	errs := make([]error, len(exporters))
 	var wg sync.WaitGroup
 	for i, e := range exporters {
 		wg.Go(func() {
-			receipts[i], errs[i] = e.Export(ctx, push.Artifact{Image: img, Platform: r.Step.Platform})
+			receipts[i], errs[i] = e.Export(ctx, push.Artifact{Image: img, Platform: platform})
 		})
 	}
 	wg.Wait()

@@ -32,7 +32,8 @@ type Options struct {
 	Labels map[string]string
 	// Annotations are put into the manifest.
 	Annotations map[string]string
-	// Platform is what to build for; the zero value is linux on this machine's architecture.
+	// Platform is what to build for; the zero value is linux on this machine's architecture, but for what a
+	// base image that is made for something else says.
 	Platform v1.Platform
 
 	// Destinations are references to push to.
@@ -74,9 +75,6 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Context == "" {
 		o.Context = "."
-	}
-	if o.Platform.OS == "" {
-		o.Platform = HostPlatform()
 	}
 	if o.Isolation == "" {
 		o.Isolation = sandbox.Auto
