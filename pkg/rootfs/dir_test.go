@@ -107,6 +107,29 @@ func TestDirSockets(t *testing.T) {
 	}
 }
 
+// Trap 26: to open a fifo may wait for ever, to open a device may set it off.
+func TestDirNeverOpensFifos(t *testing.T) {
+	root := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(root, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	if _, err := unix.InotifyAddWatch(watch, filepath.Join(root, "fifo"), unix.IN_OPEN); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openDir(t, root).Open("fifo"); err == nil {
+		t.Error("Open worked")
+	}
+	var event [256]byte
+	if n, err := unix.Read(watch, event[:]); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("the fifo was opened: %d, %v", n, err)
+	}
+}
+
 // Trap 15: reading leaves access times alone.
 func TestDirAccessTime(t *testing.T) {
 	root := t.TempDir()

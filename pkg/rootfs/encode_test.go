@@ -84,6 +84,16 @@ func TestDecodeIndexDamaged(t *testing.T) {
 	}
 }
 
+// An index may come from elsewhere. Its names are no more trusted than a layer's.
+func TestDecodeIndexNames(t *testing.T) {
+	for _, name := range []string{"../a", "/a", "a/", "", "a//b"} {
+		x := &rootfs.Index{Records: []rootfs.Record{{Header: tar.Header{Typeflag: tar.TypeReg, Name: name}}}}
+		if _, err := rootfs.DecodeIndex(bytes.NewReader(encode(t, x))); err == nil {
+			t.Errorf("name %q was taken", name)
+		}
+	}
+}
+
 // plain returns the encoded index with payload in place of the records.
 func plain(t testing.TB, payload []byte) []byte {
 	t.Helper()

@@ -202,6 +202,14 @@ func TestLayerTreeMerge(t *testing.T) {
 			[]layer{{symlink("up", "../../.."), reg("up/../../a", "1"), reg("../b", "1"), reg("/c", "1"), reg("up/d", "1")}},
 			[]string{"a -rw-r--r-- 1", "b -rw-r--r-- 1", "c -rw-r--r-- 1", "d -rw-r--r-- 1", "up Lrwxrwxrwx -> ../../.."},
 		},
+		"directory becomes a link between its files": {
+			[]layer{{dir("d", 0o755), reg("d/a", "1"), dir("e", 0o755)}, {reg("d/b", "2"), symlink("d", "e"), reg("d/c", "2")}},
+			[]string{"d Lrwxrwxrwx -> e", "e drwxr-xr-x", "e/c -rw-r--r-- 2"},
+		},
+		"directory goes between its files": {
+			[]layer{{dir("d", 0o700), dir("d/e", 0o700), reg("d/e/a", "1")}, {reg("d/e/.wh.a", ""), reg(".wh.d", ""), reg("d/e/b", "2")}},
+			[]string{"d drwxr-xr-x", "d/e drwxr-xr-x", "d/e/b -rw-r--r-- 2"},
+		},
 		"aufs": {
 			[]layer{{dir(".wh..wh.plnk", 0o700), reg(".wh..wh.plnk/1.2", "x"), reg(".wh..wh.aufs", ""), reg("a", "1")}},
 			[]string{"a -rw-r--r-- 1"},
@@ -271,18 +279,51 @@ func TestLayerTreeRefuses(t *testing.T) {
 	}
 }
 
-// A name of a few bytes may not lead to unlimited depth.
+// Short names may not lead to unlimited depth.
 func TestLayerTreeDepth(t *testing.T) {
+	deep := strings.Repeat("d/", 1900)
+	name := "l"
 	var files []rootfstest.File
-	at := "0"
-	for i := range 10 {
-		deep := at + strings.Repeat("/d", 1000)
-		next := fmt.Sprint(i + 1)
-		files = append(files, reg(deep+"/f", ""), symlink(next, deep))
-		at = next
+	for range 4 {
+		files = append(files, symlink(name, deep))
+		name += "/l"
 	}
-	if _, err := rootfs.Of(t.Context(), []v1.Layer{layerOf(t, files...)}, rootfs.Options{}); err == nil {
-		t.Error("no error for a tree ten thousand directories deep")
+	tooMany := make([]rootfstest.File, 0, 150)
+	for i := range cap(tooMany) {
+		tooMany = append(tooMany, reg(fmt.Sprint(i, "/", deep, "f"), ""))
+	}
+	for _, files := range [][]rootfstest.File{files, tooMany} {
+		if _, err := rootfs.Of(t.Context(), []v1.Layer{layerOf(t, files...)}, rootfs.Options{}); err == nil {
+			t.Error("no error for directories without end")
+		}
+	}
+}
+
+// Some writers put the type into the mode, and the size of its target into a link.
+func TestLayerTreeOddHeaders(t *testing.T) {
+	file := reg("a", "x")
+	file.Header.Mode |= 0o100000
+	data := tarOf(t, file, link("b", "a"), symlink("c", "a"))
+	for at := 0; at+512 <= len(data); at += 512 {
+		if h := data[at : at+512]; h[156] == tar.TypeLink || h[156] == tar.TypeSymlink {
+			copy(h[124:], "00000000123")
+			copy(h[148:], "        ")
+			sum := 0
+			for _, b := range h {
+				sum += int(b)
+			}
+			copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+		}
+	}
+	tree := treeOf(t, rawLayer(data))
+	for name, size := range map[string]int64{"a": 1, "b": 1, "c": 0} {
+		fi, err := tree.Lstat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := rootfs.EntryOf(fi).Header; h.Size != size || h.Mode&^0o777 != 0 {
+			t.Errorf("%q has size %d and mode %o", name, h.Size, h.Mode)
+		}
 	}
 }
 
@@ -429,6 +470,9 @@ func TestLayerTreeStreams(t *testing.T) {
 	}
 	if got := readFile(t, next, "f00"); len(got) != 1000 {
 		t.Errorf("after Close of the tree below: %d bytes", len(got))
+	}
+	if n := opened(); n != 0 {
+		t.Errorf("after Close of the tree below: layer opened %d times", n)
 	}
 	if err := next.Close(); err != nil {
 		t.Error(err)

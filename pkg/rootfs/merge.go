@@ -20,9 +20,9 @@ const (
 	// maxName is PATH_MAX: nobody could extract longer names. It also bounds how deep directories lie in
 	// each other, and with that all recursion over a tree.
 	maxName = 4096
-	// maxImplicit bounds the directories that are only implied by the names of others: a
-	// name of 4096 bytes implies two thousand.
-	maxImplicit = 1 << 20
+	// maxImplicit bounds the directories that are only implied by the names of others, each of
+	// which takes some 300 bytes: a name of 4096 bytes implies two thousand.
+	maxImplicit = 1 << 18
 )
 
 // node is one name in a tree of layers. Nodes that a finished tree holds are never changed: a
@@ -50,7 +50,8 @@ type merger struct {
 	// below keep theirs: an overlay copies a file up to link to it.
 	links map[*Record]uint64
 
-	// The directory of the last record, which is mostly that of the next too.
+	// The directory of the last record, which is mostly that of the next too. Nothing that a
+	// record does to what is in its directory makes the directory another one.
 	lastName string
 	lastDir  *node
 	trail    []*node // scratch of enter
@@ -147,9 +148,6 @@ func (m *merger) addLink(dir *node, base string, rec *Record) error {
 
 // put makes n the child of dir, which is our own, under that name, in place of what was there.
 func (m *merger) put(dir *node, base string, n *node) {
-	if dir.children[base] != nil {
-		m.lastDir = nil // it may have been what was there, or below it
-	}
 	n.owner = m
 	dir.children[base] = n
 }
@@ -179,7 +177,6 @@ func (m *merger) pruneChildren(dir *node) {
 }
 
 func (m *merger) pruneChild(dir *node, name string, n *node) {
-	m.lastDir = nil
 	if n.isDir() {
 		n = m.own(n)
 		dir.children[name] = n
