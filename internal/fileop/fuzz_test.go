@@ -58,7 +58,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil {
 			return
 		}
-		defer s.Close()
+		defer func() { must(t, s.Close()) }()
 		root, err := rootfs.Resolve(base, dest)
 		if err != nil {
 			return
@@ -113,7 +113,7 @@ func FuzzCopy(f *testing.F) {
 		if err != nil {
 			return
 		}
-		defer s.Close()
+		defer func() { must(t, s.Close()) }()
 		last := ""
 		for c, err := range s.Changes(t.Context(), base) {
 			if err != nil {

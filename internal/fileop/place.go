@@ -49,13 +49,13 @@ func (s *Selection) place(ctx context.Context, base rootfs.Tree) (*tree, error) 
 
 // made says how parents are made that are missing.
 func (p *placer) made() dirAttr {
-	return dirAttr{mode: p.chmod.dirMode(), owner: p.own, mtime: p.Selection.copy.Time}
+	return dirAttr{mode: p.chmod.dirMode(), owner: p.own, mtime: p.copy.Time}
 }
 
 // copy1 copies one item. The links in the destination are followed, its last component
 // included; a file lands in a destination that is a directory, and the contents of a directory land in it.
 func (p *placer) copy1(ctx context.Context, it *item) error {
-	t, dest := p.tree, p.Selection.copy.Dest
+	t, dest := p.tree, p.copy.Dest
 	ensure := dest
 	if d, f := path.Split(dest); f != "" && f != "." {
 		ensure = d
@@ -149,7 +149,7 @@ func (p *placer) putDir(it *item, f *file, name string) error {
 	switch {
 	case n == nil:
 		if f.implied {
-			a.mtime = p.Selection.copy.Time
+			a.mtime = p.copy.Time
 		}
 		return p.tree.put(name, &node{attr: a})
 	case !n.isDir():
@@ -202,7 +202,7 @@ func (n *node) same(m *node) bool {
 // unpack extracts an archive into Dest.
 func (p *placer) unpack(ctx context.Context, it *item) error {
 	t := p.tree
-	dest, err := t.resolve(rootName, p.Selection.copy.Dest)
+	dest, err := t.resolve(rootName, p.copy.Dest)
 	if err != nil {
 		return err
 	}
@@ -212,8 +212,8 @@ func (p *placer) unpack(ctx context.Context, it *item) error {
 		return err
 	}
 	u := unpacker{
-		ctx: ctx, tree: t, dest: dest, own: p.own, made: p.Selection.copy.Time,
-		dir: p.Selection.copy.TempDir,
+		ctx: ctx, tree: t, dest: dest, own: p.own, made: p.copy.Time,
+		dir: p.copy.TempDir,
 		src: func() (io.ReadCloser, error) { return it.open(&it.file) },
 	}
 	err = u.run(it.compression)

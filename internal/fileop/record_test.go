@@ -122,7 +122,7 @@ func buildWith(t *testing.T, dir, line string) string {
 	readJSON(t, blob(index.Manifests[0].Digest), &manifest)
 	f, err := os.Open(blob(manifest.Layers[len(manifest.Layers)-1].Digest))
 	must(t, err)
-	defer f.Close()
+	defer func() { must(t, f.Close()) }()
 	z, err := gzip.NewReader(f)
 	must(t, err)
 	var b bytes.Buffer
