@@ -1,0 +1,54 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+)
+
+// probe is a driver of which only the probe matters.
+type probe struct {
+	sandbox.Driver
+	name string
+	err  error
+}
+
+func (p probe) Name() string { return p.name }
+
+func (p probe) Probe(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return p.err
+}
+
+func TestSelect(t *testing.T) {
+	bad, worse := errors.New("no mounts: allow them"), errors.New("no namespaces")
+	drivers := []sandbox.Driver{probe{name: "a", err: bad}, probe{name: "b"}, probe{name: "c"}, probe{name: "d", err: worse}}
+	for _, c := range []struct{ want, got, err string }{
+		{"auto", "b", ""},
+		{"c", "c", ""},
+		{"d", "", "d: no namespaces"},
+		{"e", "", `unknown "e": want auto or a, b, c, d`},
+	} {
+		d, err := sandbox.Select(t.Context(), drivers, c.want)
+		switch {
+		case c.err == "" && (err != nil || d.Name() != c.got):
+			t.Errorf("%s: got %v, %v, want %s", c.want, d, err, c.got)
+		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
+			t.Errorf("%s: error %v, want %q", c.want, err, c.err)
+		}
+	}
+	_, err := sandbox.Select(t.Context(), []sandbox.Driver{drivers[0], drivers[3]}, "auto")
+	if err == nil || !strings.Contains(err.Error(), "a: no mounts: allow them; d: no namespaces") {
+		t.Errorf("none: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(bad)
+	if _, err := sandbox.Select(ctx, drivers, "b"); !errors.Is(err, bad) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
