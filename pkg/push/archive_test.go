@@ -1,9 +1,12 @@
 package push_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -75,6 +78,21 @@ func TestSkopeoReadsBack(t *testing.T) {
 func TestLayoutKeepsOtherTags(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
+	// Many that have nothing to write but the index, to meet there.
+	img := pushtest.Image(t, "the same")
+	for i := range 60 {
+		wg.Go(func() {
+			if _, err := push.OCILayout(dir, fmt.Sprint(i)).Export(t.Context(), push.Artifact{Image: img}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 60 {
+		if _, err := push.OpenOCILayout(fmt.Sprintf("%s:%d", dir, i), pushtest.Platform); err != nil {
+			t.Fatal(err)
+		}
+	}
 	tags := []string{"a", "b", "c", "d", "e", "f", ""}
 	for _, tag := range tags {
 		wg.Go(func() {
@@ -129,6 +147,45 @@ func TestLayoutLayersKnowTheirDiffID(t *testing.T) {
 		if w, _ := want[i].DiffID(); err != nil || id != w {
 			t.Errorf("diff ID %v, %v; want %v", id, err, w)
 		}
+	}
+}
+
+// TestArchivesHaveEachBlobOnce: an image may have the same layer twice.
+func TestArchivesHaveEachBlobOnce(t *testing.T) {
+	var b bytes.Buffer
+	e, err := push.DockerArchiveTo(&b, []string{"reg.example/x@sha256:" + strings.Repeat("0", 64), "x:1", "docker.io/library/x:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Export(t.Context(), push.Artifact{Image: pushtest.Image(t, "one")}); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	var manifest []struct{ RepoTags, Layers []string }
+	for tr := tar.NewReader(&b); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[h.Name] {
+			t.Errorf("%s is there twice", h.Name)
+		}
+		seen[h.Name] = true
+		if h.Name == "manifest.json" {
+			if err := json.NewDecoder(tr).Decode(&manifest); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(manifest) != 1 || len(manifest[0].Layers) != 3 {
+		t.Fatalf("manifest.json is %+v", manifest)
+	}
+	// A digest is no tag, and two names of the same are one.
+	if got := strings.Join(manifest[0].RepoTags, " "); got != "x:1" {
+		t.Errorf("tags %q", got)
 	}
 }
 

@@ -209,7 +209,12 @@ func TestRootDirMergesByType(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Symlink("own", filepath.Join(dir, "link-becomes-dir")); err != nil {
+		t.Fatal(err)
+	}
 	err := toDir(t, dir, image(t, []tar.Header{
+		{Name: "link-becomes-dir/", Typeflag: tar.TypeDir},
+		{Name: "link-becomes-dir/file"},
 		{Name: "becomes-file"},
 		{Name: "becomes-dir/", Typeflag: tar.TypeDir},
 		{Name: "becomes-dir/file"},
@@ -220,7 +225,7 @@ func TestRootDirMergesByType(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"own/file": "old", "becomes-file": "becomes-file", "becomes-dir/file": "becomes-dir/file", "becomes-link": "same", "same": "same",
+		"own/file": "old", "link-becomes-dir/file": "link-becomes-dir/file", "becomes-file": "becomes-file", "becomes-dir/file": "becomes-dir/file", "becomes-link": "same", "same": "same",
 	} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
 			t.Errorf("%s is %q, %v; want %q", name, b, err, want)
@@ -236,8 +241,16 @@ func TestRootDirAsOrdinaryUser(t *testing.T) {
 		return
 	}
 	dir := filepath.Join(t.TempDir(), "out")
-	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "dir/closed"), 0o700) })
-	img := image(t, everything()[:7])
+	t.Cleanup(func() {
+		for _, d := range []string{"dir/closed", "shut", "shut/sub"} {
+			_ = os.Chmod(filepath.Join(dir, d), 0o700)
+		}
+	})
+	img := image(t, everything()[:7], []tar.Header{
+		{Name: "shut/", Typeflag: tar.TypeDir, Mode: 0o200},
+		{Name: "shut/sub/", Typeflag: tar.TypeDir, Mode: 0o100},
+		{Name: "shut/sub/file"},
+	})
 	for range 2 {
 		if err := toDir(t, dir, img); err != nil {
 			t.Fatal(err)

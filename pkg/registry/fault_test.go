@@ -120,6 +120,7 @@ func TestFaultsWhilePushing(t *testing.T) {
 		{name: "internal error at the end", fault: once("PUT", "/uploads/", registrytest.Status(500)), resent: 2},
 		{name: "cut in the middle", fault: once("PUT", "/uploads/", registrytest.CutRequest(1<<20)), resent: 2},
 		{name: "cut and the session gone", fault: sessionGone(once("PUT", "/uploads/", registrytest.CutRequest(1<<20))), resent: 2},
+		{name: "session lost", fault: once("PUT", "/uploads/", registrytest.Status(404)), resent: 2},
 		{name: "hangs once", fault: once("PUT", "/uploads/", registrytest.Hang()), resent: 2},
 		{name: "answer lost", fault: once("PUT", "/uploads/", lostAnswer), resent: 1},
 		{name: "manifest refused once", fault: once("PUT", "/manifests/", registrytest.Status(502))},

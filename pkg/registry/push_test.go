@@ -90,6 +90,27 @@ func TestUnchangedPushIsOneRequest(t *testing.T) {
 	}
 }
 
+// TestRegistryIsAskedOnceWhoItIs: the handshake is the registry's, not the repository's.
+func TestRegistryIsAskedOnceWhoItIs(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	img := randomImage(t, 1000, 1)
+	for _, repo := range []string{"/a", "/b", "/c"} {
+		if err := c.PushImage(t.Context(), p.Host+repo, img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pings := 0
+	for _, r := range p.Seen("GET", "/v2/") {
+		if r.Path == "/v2/" {
+			pings++
+		}
+	}
+	if pings != 1 {
+		t.Errorf("%d handshakes:\n%s", pings, p.Log())
+	}
+}
+
 // TestTrap91DuplicateLayers: the same layer twice in an image, and in two images at once, is one upload.
 func TestTrap91DuplicateLayers(t *testing.T) {
 	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
@@ -134,8 +155,8 @@ func TestEarlyUploadIsNotRepeated(t *testing.T) {
 	if err := c.PushImage(t.Context(), p.Host+"/x", img); err != nil {
 		t.Fatal(err)
 	}
-	if n := p.Count("", h.String()) + p.Count("PUT", "/blobs/") - 1; n != 0 {
-		t.Errorf("the layer was touched again:\n%s", p.Log())
+	if p.Count("", h.String()) != 0 || p.Count("POST", "/blobs/") != 1 || p.Count("PUT", "/blobs/") != 1 {
+		t.Errorf("more than the config was touched:\n%s", p.Log())
 	}
 	pulled(t, p.Host+"/x")
 }
