@@ -31,7 +31,7 @@ func (t *diskTree) open(name string, flags int) (fd int, err error) {
 
 func (t *diskTree) openat2(name string, flags int) (fd int, err error) {
 	how := unix.OpenHow{
-		Flags:   uint64(flags), //nolint:gosec // a set of bits
+		Flags:   uint64(flags),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	for {

@@ -52,7 +52,7 @@ func decodeIndex(r io.Reader) (*Index, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
-	if _, err := d.r.ReadByte(); err != io.EOF { //nolint:errorlint // at the very end it comes bare
+	if _, err := d.r.ReadByte(); err != io.EOF {
 		return nil, fmt.Errorf("bytes after the end: %w", err)
 	}
 	return x, nil
@@ -75,7 +75,7 @@ type decoder struct {
 }
 
 func (d *decoder) fail(err error) {
-	if err == io.EOF { //nolint:errorlint // from bufio it comes bare
+	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	if d.err == nil {
@@ -87,7 +87,7 @@ func (d *decoder) record() Record {
 	var r Record
 	h := &r.Header
 	h.Typeflag = d.byte()
-	h.Format = tar.Format(d.uint()) //nolint:gosec // a set of bits
+	h.Format = tar.Format(d.uint())
 	h.Name = d.name()
 	h.Linkname = d.string(d.last.Linkname)
 	h.Size, h.Mode = d.int(), d.int()
@@ -157,7 +157,7 @@ func (d *decoder) time() time.Time {
 		return time.Time{}
 	}
 	d.mtime += d.int()
-	return time.Unix(d.mtime, int64(nsec-1)) //nolint:gosec // any number makes a time
+	return time.Unix(d.mtime, int64(nsec-1))
 }
 
 // string returns prev, and allocates nothing, when the string is the same.

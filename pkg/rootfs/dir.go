@@ -35,7 +35,7 @@ func Dir(path string) (Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &diskTree{root: root, rootFD: int(root.Fd())} //nolint:gosec // descriptors are small
+	t := &diskTree{root: root, rootFD: int(root.Fd())}
 	var st unix.Stat_t
 	if err := unix.Fstat(t.rootFD, &st); err != nil {
 		root.Close()
@@ -207,7 +207,7 @@ func (d *openDir) names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), d.name) //nolint:gosec // a descriptor
+	f := os.NewFile(uintptr(fd), d.name)
 	defer f.Close()
 	return f.Readdirnames(-1)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,9 +82,9 @@ func extract(t *testing.T, files []rootfstest.File) string {
 			t.Fatal(err)
 		}
 	}
-	for i := len(files) - 1; i >= 0; i-- { // directories after what is in them
-		ts := unix.NsecToTimespec(files[i].Header.ModTime.UnixNano())
-		if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(root, files[i].Header.Name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	for _, f := range slices.Backward(files) { // directories after what is in them
+		ts := unix.NsecToTimespec(f.Header.ModTime.UnixNano())
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(root, f.Header.Name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +94,7 @@ func extract(t *testing.T, files []rootfstest.File) string {
 // Trap 26: sockets are left out.
 func TestDirSockets(t *testing.T) {
 	root := t.TempDir()
-	l, err := net.Listen("unix", filepath.Join(root, "s"))
+	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", filepath.Join(root, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}

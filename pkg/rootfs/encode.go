@@ -64,9 +64,9 @@ type encoder struct {
 func (e *encoder) record(r *Record) {
 	h := &r.Header
 	e.buf = append(e.buf, h.Typeflag)
-	e.uint(uint64(h.Format)) //nolint:gosec // a set of bits
+	e.uint(uint64(h.Format))
 	shared := sharedPrefix(e.name, h.Name)
-	e.uint(uint64(shared)) //nolint:gosec // a length
+	e.uint(uint64(shared))
 	e.string(h.Name[shared:])
 	e.name = h.Name
 	e.string(h.Linkname)
@@ -109,7 +109,7 @@ func (e *encoder) time(t time.Time) {
 		e.uint(0)
 		return
 	}
-	e.uint(uint64(t.Nanosecond()) + 1) //nolint:gosec // not negative
+	e.uint(uint64(t.Nanosecond()) + 1)
 	e.buf = binary.AppendVarint(e.buf, t.Unix()-e.mtime)
 	e.mtime = t.Unix()
 }

@@ -54,7 +54,7 @@ const (
 // FileMode returns the mode and type of h in the terms of io/fs. Unlike tar.Header.FileInfo it
 // looks at the permission bits of Mode only, never at type bits that a writer may have left there.
 func FileMode(h *tar.Header) fs.FileMode {
-	m := fs.FileMode(h.Mode & 0o777) //nolint:gosec // masked
+	m := fs.FileMode(h.Mode & 0o777)
 	if h.Mode&modeSetuid != 0 {
 		m |= fs.ModeSetuid
 	}

@@ -216,7 +216,8 @@ func (m *merger) parent(name string) (*node, error) {
 // a directory.
 func (m *merger) enter(name string) (*node, error) {
 	m.root = m.own(m.root)
-	trail := append(m.trail[:0], m.root)
+	trail := m.trail[:0]
+	trail = append(trail, m.root)
 	defer func() { m.trail = trail }()
 	links := 0
 	for rest := name; rest != ""; {

@@ -70,7 +70,7 @@ func (t *LayerTree) with(ctx context.Context, layers []v1.Layer) (*LayerTree, er
 	}
 	m := &merger{root: t.root, inodes: t.inodes, implicit: t.implicit}
 	for i, x := range indexes {
-		if err := m.add(int32(len(t.sources)+i), x); err != nil { //nolint:gosec // few layers
+		if err := m.add(int32(len(t.sources)+i), x); err != nil {
 			return nil, fmt.Errorf("read layer %v: %w", sources[i].diffID, err)
 		}
 		sources[i].end = x.end()

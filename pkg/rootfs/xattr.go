@@ -72,12 +72,12 @@ func listxattrat(dirfd int, name string, buf []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, _, errno := unix.Syscall6(sysListxattrat, uintptr(dirfd), uintptr(unsafe.Pointer(p)), //nolint:gosec // a system call
-		unix.AT_SYMLINK_NOFOLLOW, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0) //nolint:gosec // a system call
+	n, _, errno := unix.Syscall6(sysListxattrat, uintptr(dirfd), uintptr(unsafe.Pointer(p)),
+		unix.AT_SYMLINK_NOFOLLOW, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0)
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil //nolint:gosec // at most len(buf)
+	return int(n), nil
 }
 
 // attrPath is a path to base in d. Only its last component may be a link that is not followed.

@@ -100,7 +100,7 @@ func (k *checker) added(c Change) {
 	}
 	k.leaf = c.Header.Name
 	if c.Kind == Add {
-		k.files = append(k.files, int32(len(k.index.Records)-1)) //nolint:gosec // bounded by memory
+		k.files = append(k.files, int32(len(k.index.Records)-1))
 	}
 }
 

@@ -31,7 +31,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	if v.size >= 0 && v.n > v.size {
 		return n, fmt.Errorf("verify %v: more than %d bytes", v.digest, v.size)
 	}
-	if err != io.EOF { //nolint:errorlint // a reader returns it bare at its end
+	if err != io.EOF {
 		return n, err
 	}
 	if v.size >= 0 && v.n != v.size {
