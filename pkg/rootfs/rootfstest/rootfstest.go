@@ -25,7 +25,7 @@ type File struct {
 }
 
 // mtime has nanoseconds, which trees keep.
-var mtime = time.Unix(1700000000, 123456789) //nolint:gochecknoglobals // a constant
+func mtime() time.Time { return time.Unix(1700000000, 123456789) }
 
 // Files returns the tree that [Run] asks for, parents first.
 func Files() []File {
@@ -51,7 +51,7 @@ func Files() []File {
 		{Header: tar.Header{Typeflag: tar.TypeReg, Name: "big", Mode: 0o644}, Body: string(bytes.Repeat([]byte("0123456789abcdef"), 64<<10))},
 	}
 	for i := range files {
-		files[i].Header.ModTime = mtime
+		files[i].Header.ModTime = mtime()
 		files[i].Header.Size = int64(len(files[i].Body))
 	}
 	return files
@@ -108,7 +108,7 @@ func testEntries(t *testing.T, tree rootfs.Tree) {
 		if m := rootfs.FileMode(&want); fi.Mode() != m {
 			t.Errorf("%q: mode %v, want %v", want.Name, fi.Mode(), m)
 		}
-		if fi.IsDir() != (want.Typeflag == tar.TypeDir) || fi.Size() != want.Size || !fi.ModTime().Equal(mtime) {
+		if fi.IsDir() != (want.Typeflag == tar.TypeDir) || fi.Size() != want.Size || !fi.ModTime().Equal(mtime()) {
 			t.Errorf("FileInfo is %v", fi)
 		}
 	}
