@@ -153,7 +153,7 @@ func TestLayoutLayersKnowTheirDiffID(t *testing.T) {
 // TestArchivesHaveEachBlobOnce: an image may have the same layer twice.
 func TestArchivesHaveEachBlobOnce(t *testing.T) {
 	var b bytes.Buffer
-	e, err := push.DockerArchiveTo(&b, []string{"reg.example/x@sha256:" + strings.Repeat("0", 64), "x:1", "docker.io/library/x:1"})
+	e, err := push.DockerArchiveTo(&b, []string{"reg.example/x@sha256:" + strings.Repeat("0", 64), "y:2@sha256:" + strings.Repeat("0", 64), "x:1", "docker.io/library/x:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
