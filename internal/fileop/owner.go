@@ -75,20 +75,20 @@ func (o ownerSpec) named() bool { return o.user != "" || o.group != "" }
 // lookup returns the owner, or nil when the spec is empty. Names are looked up in base, which may be
 // nil.
 //
-// As in BuildKit, an unknown user is root, and an unknown group is the one that the user would have without
-// it. Without the file to look a name up in, strict makes it an error: nothing can then be meant by the name.
+// A name that is not found is an error when strict. Otherwise, as in BuildKit, an unknown user is root, and an
+// unknown group is the one that the user would have without it.
 func (o ownerSpec) lookup(base rootfs.Tree, strict bool) (*owner, error) {
 	if o.text == "" {
 		return nil, nil
 	}
 	own := &owner{o.uid, o.gid}
 	if o.user != "" {
-		err := o.find(base, "/etc/passwd", strict, func(r io.Reader) error {
+		err := o.find(base, "user", o.user, "/etc/passwd", strict, func(r io.Reader) (bool, error) {
 			us, err := user.ParsePasswdFilter(r, func(u user.User) bool { return u.Name == o.user })
 			if len(us) > 0 {
 				own.uid, own.gid = us[0].Uid, us[0].Gid
 			}
-			return err
+			return len(us) > 0, err
 		})
 		if err != nil {
 			return nil, err
@@ -101,12 +101,12 @@ func (o ownerSpec) lookup(base rootfs.Tree, strict bool) (*owner, error) {
 		own.gid = o.gid
 		return own, nil
 	}
-	err := o.find(base, "/etc/group", strict, func(r io.Reader) error {
+	err := o.find(base, "group", o.group, "/etc/group", strict, func(r io.Reader) (bool, error) {
 		gs, err := user.ParseGroupFilter(r, func(g user.Group) bool { return g.Name == o.group })
 		if len(gs) > 0 {
 			own.gid = gs[0].Gid
 		}
-		return err
+		return len(gs) > 0, err
 	})
 	if err != nil {
 		return nil, err
@@ -115,19 +115,23 @@ func (o ownerSpec) lookup(base rootfs.Tree, strict bool) (*owner, error) {
 }
 
 // find has parse look for a name in a file of base.
-func (o ownerSpec) find(base rootfs.Tree, file string, strict bool, parse func(io.Reader) error) error {
-	found, err := readUserFile(base, file, parse)
+func (o ownerSpec) find(base rootfs.Tree, kind, name, file string, strict bool, parse func(io.Reader) (bool, error)) error {
+	found := false
+	err := readUserFile(base, file, func(r io.Reader) (err error) {
+		found, err = parse(r)
+		return err
+	})
 	if err == nil && !found && strict {
-		err = fmt.Errorf("look up owner %q: there is no %s in the image; use a numeric id", o.text, file)
+		err = fmt.Errorf("look up owner %q: %s %q is not in %s of the image; use a numeric id", o.text, kind, name, file)
 	}
 	return err
 }
 
-// readUserFile calls parse with the file name of base, links followed inside base, and reports
-// whether there is such a file. What is no file has no names in it.
-func readUserFile(base rootfs.Tree, name string, parse func(io.Reader) error) (bool, error) {
+// readUserFile calls parse with the file name of base, links followed inside base. What is not
+// there, or is no file, has no names in it: parse is not called.
+func readUserFile(base rootfs.Tree, name string, parse func(io.Reader) error) error {
 	if base == nil {
-		return false, nil
+		return nil
 	}
 	var fi fs.FileInfo
 	p, err := rootfs.Resolve(base, name)
@@ -135,21 +139,21 @@ func readUserFile(base rootfs.Tree, name string, parse func(io.Reader) error) (b
 		fi, err = base.Lstat(p)
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.Mode().IsRegular() {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", name, err)
+		return fmt.Errorf("read %s: %w", name, err)
 	}
 	if fi.Size() > maxUserFile {
-		return false, fmt.Errorf("read %s: larger than %d bytes", name, maxUserFile)
+		return fmt.Errorf("read %s: larger than %d bytes", name, maxUserFile)
 	}
 	f, err := base.Open(p)
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", name, err)
+		return fmt.Errorf("read %s: %w", name, err)
 	}
 	defer func() { _ = f.Close() }()
 	if err := parse(io.LimitReader(f, maxUserFile)); err != nil {
-		return false, fmt.Errorf("read %s: %w", name, err)
+		return fmt.Errorf("read %s: %w", name, err)
 	}
-	return true, nil
+	return nil
 }

@@ -39,9 +39,9 @@ f 0644 0:0 usr/passwd app:x:5:6::/:\n`)
 		base  rootfs.Tree
 		want  string
 	}{
-		{"nosuch", linked, "f 0644 0:0 1 f\n"},
-		{"app:nosuch", linked, `error: look up owner "app:nosuch": there is no /etc/group in the image; use a numeric id`},
-		{"app", nil, `error: look up owner "app": there is no /etc/passwd in the image; use a numeric id`},
+		{"nosuch", linked, `error: look up owner "nosuch": user "nosuch" is not in /etc/passwd of the image; use a numeric id`},
+		{"app:nosuch", linked, `error: look up owner "app:nosuch": group "nosuch" is not in /etc/group of the image; use a numeric id`},
+		{"app", nil, `error: look up owner "app": user "app" is not in /etc/passwd of the image; use a numeric id`},
 		{"app", linked, "f 0644 5:6 1 f\n"},
 		{"root:root", nil, "f 0644 0:0 1 f\n"},
 		{"77:", nil, "f 0644 77:77 1 f\n"},
@@ -64,11 +64,14 @@ f 0644 0:0 usr/passwd app:x:5:6::/:\n`)
 func TestWorkDirOwner(t *testing.T) {
 	base := specTree(t, "d 0755 0:0 etc\nf 0644 0:0 etc/passwd app:x:5:6::/:\\n\nf 0644 0:0 etc/group g:x:9:\\n\nd 0700 1:1 there")
 	for user, want := range map[string]string{
-		"":       "d 0755 0:0 0 a\nd 0755 0:0 0 a/b\n",
-		"app":    "d 0755 5:6 0 a\nd 0755 5:6 0 a/b\n",
-		"app:g":  "d 0755 5:9 0 a\nd 0755 5:9 0 a/b\n",
-		"7":      "d 0755 7:7 0 a\nd 0755 7:7 0 a/b\n",
-		"nobody": "d 0755 0:0 0 a\nd 0755 0:0 0 a/b\n",
+		"":      "d 0755 0:0 0 a\nd 0755 0:0 0 a/b\n",
+		"app":   "d 0755 5:6 0 a\nd 0755 5:6 0 a/b\n",
+		"app:g": "d 0755 5:9 0 a\nd 0755 5:9 0 a/b\n",
+		"7":     "d 0755 7:7 0 a\nd 0755 7:7 0 a/b\n",
+		// Unlike in COPY, the name is not about this instruction; BuildKit takes root, and so do we.
+		"nobody":    "d 0755 0:0 0 a\nd 0755 0:0 0 a/b\n",
+		"app:nogrp": "d 0755 5:6 0 a\nd 0755 5:6 0 a/b\n",
+		"8:nogrp":   "d 0755 8:8 0 a\nd 0755 8:8 0 a/b\n",
 	} {
 		got, err := list(t, fileop.WorkDir(base, "/a/b", user, made()))
 		must(t, err)
