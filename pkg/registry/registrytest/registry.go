@@ -5,7 +5,6 @@ package registrytest
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -67,18 +66,25 @@ func Start(t testing.TB, c Config) *Registry {
 	file := filepath.Join(dir, "config.yml")
 	write(t, file, conf.Bytes())
 
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, "docker-registry", "serve", file)
+	if _, err := exec.LookPath("docker-registry"); err != nil {
+		t.Fatalf("find docker-registry, which Debian's package of that name has: %v", err)
+	}
+	// The shell ends the registry when its standard input ends, which it does even if the test is killed.
+	cmd := exec.Command("sh", "-c", `docker-registry serve "$1" & read -r _; kill $!; wait $!`, "sh", file)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start docker-registry, which Debian's package of that name has: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait()
+		_ = stdin.Close()
+		_ = cmd.Wait() // the status is that of a process that was killed
 	})
 	r.Host = listening(t, stderr)
 	return r
