@@ -23,6 +23,8 @@ import (
 // selfCheck builds with BuildKit on both sides: whatever then differs is a fault of a case or of the comparison.
 var selfCheck = flag.Bool("selfcheck", false, "compare BuildKit with itself")
 
+var program = flag.String("gobuild", "", "program to test instead of one built from the sources")
+
 var world = &parkedWorld{}
 
 func TestMain(m *testing.M) {
@@ -121,6 +123,9 @@ func repository() string {
 // gobuild returns the path of the program under test, built from the sources as they are.
 func gobuild(t testing.TB) string {
 	return world.gobuild.get(t, func(ctx context.Context) (string, error) {
+		if *program != "" {
+			return filepath.Abs(*program)
+		}
 		bin := filepath.Join(world.dir, "gobuild")
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "./cmd/gobuild")
 		cmd.Dir = repository()
