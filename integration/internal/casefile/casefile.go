@@ -13,6 +13,8 @@
 //	    {{NAME}} is what the reference builder makes of the Dockerfile PATH, with the same context
 //	fail TEXT
 //	    no builder can build it, and gobuild says TEXT
+//	refuse ENTRY TEXT
+//	    gobuild alone cannot build it, and says TEXT, which is the entry ENTRY of docs/differences.md
 //	allow ENTRY PATTERN
 //	    difference lines that match the regular expression are the entry ENTRY of docs/differences.md
 //	mkdir MODE PATH | chmod MODE PATH | chown UID:GID PATH | mtime TIME PATH | setxattr NAME VALUE PATH
@@ -49,12 +51,19 @@ type Case struct {
 	Labels     []string
 	// Fail is what gobuild must say when the build has to fail, and empty when it has to succeed.
 	Fail string
+	// Refuse is set when gobuild refuses on purpose what BuildKit builds.
+	Refuse *Refusal
 	Allows []Allow
 	Images []Image
 	Bases  []Base
 
 	archive *txtar.Archive
 	ops     []op
+}
+
+// Refusal is a deliberate difference: gobuild fails, and says Text.
+type Refusal struct {
+	Entry, Text string // Entry is a heading in docs/differences.md
 }
 
 // Allow excuses differences that are deliberate.
@@ -130,7 +139,7 @@ func split(line string) ([]string, error) {
 
 func (c *Case) directive(line int, words []string) error {
 	name, args := words[0], words[1:]
-	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2}[name]
+	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2, "refuse": 2}[name]
 	if ok && len(args) != want {
 		return fmt.Errorf("%s: want %d words, got %d", name, want, len(args))
 	}
@@ -149,6 +158,8 @@ func (c *Case) directive(line int, words []string) error {
 		if c.Fail = args[0]; c.Fail == "" {
 			return fmt.Errorf("fail: want a text")
 		}
+	case "refuse":
+		c.Refuse = &Refusal{Entry: args[0], Text: args[1]}
 	case "allow":
 		re, err := regexp.Compile(args[1])
 		if err != nil {
@@ -173,6 +184,18 @@ func (c *Case) directive(line int, words []string) error {
 		c.ops = append(c.ops, op{line, words})
 	}
 	return nil
+}
+
+// Entries are the headings of docs/differences.md that the case refers to.
+func (c *Case) Entries() []string {
+	var entries []string
+	for _, a := range c.Allows {
+		entries = append(entries, a.Entry)
+	}
+	if c.Refuse != nil {
+		entries = append(entries, c.Refuse.Entry)
+	}
+	return entries
 }
 
 // Excused returns the difference lines that no allow directive covers. An allow directive that covers nothing

@@ -90,4 +90,7 @@ func TestExcused(t *testing.T) {
 	if want := []string{"/b: mode", `allow "two" "never" covers no difference`}; !slices.Equal(left, want) {
 		t.Errorf("left %q, want %q", left, want)
 	}
+	if want := []string{"one", "two"}; !slices.Equal(c.Entries(), want) {
+		t.Errorf("entries %q, want %q", c.Entries(), want)
+	}
 }
