@@ -40,7 +40,7 @@ func (f *outputFlags) apply(o *build.Options) error {
 		o.Outputs = append(o.Outputs, out)
 	}
 	if f.ociLayout != "" {
-		o.Outputs = append(o.Outputs, push.Output{Type: push.OutputOCI, Dest: f.ociLayout, Directory: true, Names: f.destinations})
+		o.Outputs = append(o.Outputs, push.Output{Type: push.OutputOCI, Dest: f.ociLayout, Directory: true})
 	}
 	if f.tar != "" {
 		o.Outputs = append(o.Outputs, push.Output{Type: push.OutputDocker, Dest: f.tar, Names: f.destinations})

@@ -2,7 +2,6 @@ package solve
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/gobuild-dev/gobuild/internal/fileop"
@@ -120,7 +119,7 @@ func (s *solver) written(ctx context.Context, n *node, base state, changes snaps
 func (s *solver) write(ctx context.Context, changes snapshot.Changes) (Layer, error) {
 	blob, err := snapshot.Write(ctx, changes, s.o.Layer)
 	if err != nil {
-		return Layer{}, fmt.Errorf("write layer: %w", err)
+		return Layer{}, err
 	}
 	if blob == nil {
 		return Layer{Layer: s.empty(), Created: s.now()}, nil

@@ -196,10 +196,7 @@ func (s *solver) finished(n *node, l v1.Layer) {
 	if goal == nil || s.o.Finished == nil {
 		return
 	}
-	s.spawn(func() error {
-		s.o.Finished(s.ctx, goal, l)
-		return nil
-	})
+	s.spawn(func() error { return s.o.Finished(s.ctx, goal, l) })
 }
 
 // close frees what the step's selection holds.

@@ -10,7 +10,6 @@ package solve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -42,8 +41,8 @@ type Options struct {
 	// Keep takes over the file of a layer that was just written. It may be nil: files stay in Layer.Dir.
 	Keep func(*snapshot.Blob) error
 	// Finished is called, from goroutines of its own, with each layer of a goal's image as soon as
-	// it is there, in no particular order. Solve waits for the calls. It may be nil.
-	Finished func(ctx context.Context, goal *plan.Step, layer v1.Layer)
+	// it is there, in no particular order. Solve waits for the calls; an error of one ends it. It may be nil.
+	Finished func(ctx context.Context, goal *plan.Step, layer v1.Layer) error
 	Progress progress.Sink
 	// Epoch, when not zero, is the time of everything that would have the present time
 	// (https://reproducible-builds.org/specs/source-date-epoch/).
@@ -109,7 +108,7 @@ type solver struct {
 	goalOf map[*plan.Step]*plan.Step
 
 	mu     sync.Mutex
-	trees  map[*stack]*rootfs.LayerTree
+	trees  map[*stack]*future[*rootfs.LayerTree]
 	warned map[string]bool
 }
 
@@ -118,7 +117,7 @@ func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *so
 		ctx: ctx, fail: fail, o: o,
 		nodes:  make(map[*plan.Step]*node, len(o.Plan.Steps)),
 		goalOf: map[*plan.Step]*plan.Step{},
-		trees:  map[*stack]*rootfs.LayerTree{},
+		trees:  map[*stack]*future[*rootfs.LayerTree]{},
 		warned: map[string]bool{},
 	}
 	s.roots = newRoots(o.Driver)
@@ -160,33 +159,12 @@ func (s *solver) result(goal *plan.Step) (Result, error) {
 	return r, nil
 }
 
-// tree returns the files of layers, waiting until all of them are written.
-func (s *solver) tree(ctx context.Context, layers *stack) (*rootfs.LayerTree, error) {
-	list, err := layers.wait(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.trees[layers]; t != nil {
-		return t, nil
-	}
-	t, err := rootfs.Of(ctx, list, rootfs.Options{Indexes: s.o.Indexes, TempDir: s.o.Layer.Dir})
-	if err != nil {
-		return nil, fmt.Errorf("list files of layers: %w", err)
-	}
-	s.trees[layers] = t
-	return t, nil
-}
-
 func (s *solver) close() error {
 	err := s.roots.close()
 	for _, n := range s.nodes {
 		err = errors.Join(err, n.close())
 	}
-	for _, t := range s.trees {
-		err = errors.Join(err, t.Close())
-	}
+	err = errors.Join(err, s.closeTrees())
 	return err
 }
 

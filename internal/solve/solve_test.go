@@ -89,13 +89,16 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 	}
 	w.events.reset()
 	results, err := Solve(ctx, Options{
-		Plan:     p,
-		Context:  tree,
-		Image:    func(_ context.Context, op plan.Pull, _ v1.Platform) (v1.Image, error) { return w.bases[op.Ref], nil },
-		Cache:    &w.store,
-		Driver:   func(context.Context) (sandbox.Driver, error) { return w.driver, nil },
-		Layer:    snapshot.Options{Dir: w.t.TempDir()},
-		Finished: func(_ context.Context, _ *plan.Step, l v1.Layer) { w.early.add(l) },
+		Plan:    p,
+		Context: tree,
+		Image:   func(_ context.Context, op plan.Pull, _ v1.Platform) (v1.Image, error) { return w.bases[op.Ref], nil },
+		Cache:   &w.store,
+		Driver:  func(context.Context) (sandbox.Driver, error) { return w.driver, nil },
+		Layer:   snapshot.Options{Dir: w.t.TempDir()},
+		Finished: func(_ context.Context, _ *plan.Step, l v1.Layer) error {
+			w.early.add(l)
+			return nil
+		},
 		Progress: &w.events,
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -163,9 +164,10 @@ func (o Options) cache(store *local.Store) cache.Store {
 	return store
 }
 
-// early hands finished layers to the exporters that can use them before the image is finished. Their errors
-// come again when the image is exported.
-func early(exporters []push.Exporter) func(context.Context, *plan.Step, v1.Layer) {
+// early hands finished layers to the exporters that can use them before the image is finished. A refusal ends the
+// build: the image would be refused too, after all steps had run. Any other error comes again when the image is
+// exported, if it still stands in the way then.
+func early(exporters []push.Exporter) func(context.Context, *plan.Step, v1.Layer) error {
 	var takers []push.LayerTaker
 	for _, e := range exporters {
 		if t, ok := e.(push.LayerTaker); ok {
@@ -175,11 +177,20 @@ func early(exporters []push.Exporter) func(context.Context, *plan.Step, v1.Layer
 	if len(takers) == 0 {
 		return nil
 	}
-	return func(ctx context.Context, _ *plan.Step, l v1.Layer) {
+	return func(ctx context.Context, _ *plan.Step, l v1.Layer) error {
 		for _, t := range takers {
-			_ = t.Take(ctx, l)
+			if err := t.Take(ctx, l); refused(err) {
+				return err
+			}
 		}
+		return nil
 	}
+}
+
+// refused says that a registry does not let us in.
+func refused(err error) bool {
+	status := registry.Status(err)
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 // export assembles the image and gives it to all exporters at once. When one fails the others still finish.
