@@ -1,0 +1,24 @@
+# Everything needs Go, and root or sudo where packages are missing. See scripts/setup for what is installed.
+
+.PHONY: build demo test lint bench setup clean
+
+build: ## the program, one static file
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/gobuild ./cmd/gobuild
+
+demo: build ## build, push, pull and run an image on this machine alone
+	scripts/demo
+
+setup: ## what tests need
+	scripts/setup test
+
+test: ## vet and all tests, the comparison with BuildKit among them
+	scripts/test
+
+lint: ## linters and known vulnerabilities
+	scripts/lint
+
+bench: build ## gobuild against BuildKit on four workloads
+	scripts/bench
+
+clean: ## what make made; .tools stays
+	rm -rf bin
