@@ -36,12 +36,18 @@ func (o oneFile) Lstat(name string) (fs.FileInfo, error) {
 	return nil, fs.ErrNotExist
 }
 
-func (o oneFile) Open(string) (fs.File, error) { return memFile{bytes.NewReader(o.body)}, nil }
+func (o oneFile) Open(name string) (fs.File, error) {
+	return memFile{bytes.NewReader(o.body), o, name}, nil
+}
 
-type memFile struct{ io.Reader }
+type memFile struct {
+	io.Reader
+	tree oneFile
+	name string
+}
 
-func (memFile) Close() error               { return nil }
-func (memFile) Stat() (fs.FileInfo, error) { return nil, fs.ErrInvalid }
+func (memFile) Close() error                 { return nil }
+func (f memFile) Stat() (fs.FileInfo, error) { return f.tree.Lstat(f.name) }
 
 // FuzzUnpack adds anything as an archive: whatever comes of it, it is a layer, below the destination.
 func FuzzUnpack(f *testing.F) {

@@ -64,7 +64,16 @@ func (it *item) open(f *file) (io.ReadCloser, error) {
 	if it.src.Inline != nil {
 		return io.NopCloser(strings.NewReader(it.src.Inline.Data)), nil
 	}
-	return it.src.Tree.Open(f.name)
+	opened, err := it.src.Tree.Open(f.name)
+	if err != nil {
+		return nil, err
+	}
+	w := &watched{File: opened, want: f}
+	if err := w.check(); err != nil {
+		_ = opened.Close()
+		return nil, err
+	}
+	return w, nil
 }
 
 // notFound says that a source is not there, in BuildKit's words.

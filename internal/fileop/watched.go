@@ -1,0 +1,37 @@
+package fileop
+
+import (
+	"fmt"
+	"io/fs"
+)
+
+// watched is a file that has to stay what it was when it was selected. Contents are read twice, for the
+// key and for the layer, and a layer with other contents must not be filed under the key.
+type watched struct {
+	fs.File
+	want *file
+	read int64
+}
+
+// Read fails at the end of a file that has changed meanwhile.
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.File.Read(p)
+	w.read += int64(n)
+	if n > 0 && w.read >= w.want.size {
+		if changed := w.check(); changed != nil {
+			return 0, changed
+		}
+	}
+	return n, err
+}
+
+func (w *watched) check() error {
+	fi, err := w.File.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() != w.want.size || !fi.ModTime().Equal(w.want.mtime) {
+		return fmt.Errorf("%q changed during the build", show(w.want.name))
+	}
+	return nil
+}
