@@ -6,6 +6,7 @@ package imagediff
 import (
 	"archive/tar"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -60,7 +61,7 @@ func readLayer(l v1.Layer) (_ []entry, err error) {
 	var entries []entry
 	for tr := tar.NewReader(rc); ; {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			// What follows the tar must be read too, so that the layer's digests are verified.
 			_, err = io.Copy(io.Discard, rc)
 			return entries, err
