@@ -64,6 +64,9 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 		return nil, errors.Join(err, store.Close())
 	}
 	result, err := build(ctx, o, exporters, store, newBases(client, store))
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // whatever broke because of it, such as a connection that was closed
+	}
 	return result, errors.Join(err, store.Close())
 }
 
