@@ -2,9 +2,12 @@ package build
 
 import (
 	"context"
+	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
 
 // PruneOptions say what Prune keeps. With KeepFor and KeepBytes zero nothing is kept.
@@ -17,11 +20,43 @@ type PruneOptions struct {
 	KeepBytes int64
 }
 
-// Prune removes what earlier builds left in a work directory. It waits for builds that use it.
+// Prune removes what earlier builds left in a work directory. It waits for builds that use it. Layers that
+// another user has extracted there stay.
 func Prune(ctx context.Context, p PruneOptions) (local.Pruned, error) {
 	o, err := Options{WorkDir: p.WorkDir}.withDefaults()
 	if err != nil {
 		return local.Pruned{}, err
 	}
-	return local.Prune(ctx, o.WorkDir, local.PruneOptions{KeepFor: p.KeepFor, KeepBytes: p.KeepBytes})
+	var k keepers
+	for _, d := range drivers(func(driver string) string { return filepath.Join(local.LayersDir(o.WorkDir), driver) }, nil) {
+		if keeper, ok := d.(sandbox.Keeper); ok {
+			k = append(k, keeper)
+		}
+	}
+	return local.Prune(ctx, o.WorkDir, local.PruneOptions{KeepFor: p.KeepFor, KeepBytes: p.KeepBytes, Layers: k})
+}
+
+// keepers are all drivers that keep layers, as the store sees them.
+type keepers []sandbox.Keeper
+
+func (k keepers) Kept(ctx context.Context) ([]local.Item, error) {
+	var items []local.Item
+	for _, keeper := range k {
+		kept, err := keeper.Kept(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range kept {
+			items = append(items, local.Item{Used: l.Used, Size: l.Size})
+		}
+	}
+	return items, nil
+}
+
+func (k keepers) Prune(ctx context.Context, then time.Time) error {
+	var err error
+	for _, keeper := range k {
+		err = errors.Join(err, keeper.Prune(ctx, then))
+	}
+	return err
 }

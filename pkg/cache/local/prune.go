@@ -14,15 +14,31 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// PruneOptions say what Prune keeps. The zero value keeps nothing.
+// PruneOptions say what Prune keeps. With KeepFor and KeepBytes zero nothing is kept.
 type PruneOptions struct {
 	// KeepFor keeps what was used within this time.
 	KeepFor time.Duration
 	// KeepBytes keeps the most recently used up to this size on disk.
 	KeepBytes int64
-	// Remove removes a directory of extracted layers; nil is os.RemoveAll. In a user namespace, files of
-	// other ids are out of an ordinary user's reach, but not out of the driver's.
-	Remove func(ctx context.Context, dir string) error
+	// Layers keeps extracted layers below LayersDir. It may be nil.
+	Layers Keeper
+}
+
+// Keeper keeps things that Prune counts and removes along with the store's own.
+type Keeper interface {
+	Kept(ctx context.Context) ([]Item, error)
+	// Prune removes what was last used before then.
+	Prune(ctx context.Context, then time.Time) error
+}
+
+// Item is something that is kept.
+type Item struct {
+	// Used is when it was used last.
+	Used time.Time
+	// Size is in bytes on disk.
+	Size int64
+
+	path string // of the store's own items
 }
 
 // Pruned says what Prune did.
@@ -31,68 +47,73 @@ type Pruned struct {
 	Bytes, BytesKept int64
 }
 
-// item is one thing that can be removed on its own: any other that refers to it treats it as a miss.
-type item struct {
-	path string
-	dir  bool
-	used time.Time
-	size int64
-}
-
-// Prune removes from the store in dir what is older than o.KeepFor and, of the rest, the
-// least recently used beyond o.KeepBytes; with both zero, everything. It waits until no build uses the
-// directory, or ctx is done.
+// Prune removes from the store in dir what was last used before a time: the one that o.KeepFor gives, or a later one
+// if what was used since then is larger than o.KeepBytes. It waits until no build uses the directory, or ctx is done.
 func Prune(ctx context.Context, dir string, o PruneOptions) (Pruned, error) {
-	var p Pruned
 	if _, err := os.Stat(filepath.Join(dir, lockFile)); errors.Is(err, fs.ErrNotExist) {
-		return p, nil // nothing was ever built here
+		return Pruned{}, nil // nothing was ever built here
 	}
 	lock := flock.New(filepath.Join(dir, lockFile))
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
-		return p, fmt.Errorf("wait for builds that use %q: %w", dir, err)
+		return Pruned{}, fmt.Errorf("wait for builds that use %q: %w", dir, err)
 	}
 	defer lock.Close()
-	if o.Remove == nil {
-		o.Remove = func(_ context.Context, dir string) error { return os.RemoveAll(dir) }
-	}
-	items, err := list(dir)
+	own, err := list(dir)
 	if err != nil {
-		return p, fmt.Errorf("list work directory: %w", err)
+		return Pruned{}, fmt.Errorf("list work directory: %w", err)
 	}
-	slices.SortFunc(items, func(a, b item) int { return cmp.Or(b.used.Compare(a.used), cmp.Compare(a.path, b.path)) })
-	everything := o.KeepFor == 0 && o.KeepBytes == 0
-	oldest := time.Now().Add(-o.KeepFor)
-	for _, it := range items {
-		young := o.KeepFor == 0 || it.used.After(oldest)
-		fits := o.KeepBytes == 0 || p.BytesKept+it.size <= o.KeepBytes
-		if young && fits && !everything {
-			p.Kept++
-			p.BytesKept += it.size
-			continue
+	all := slices.Clone(own)
+	if o.Layers != nil {
+		layers, err := o.Layers.Kept(ctx)
+		if err != nil {
+			return Pruned{}, err
 		}
-		if err := it.remove(ctx, o); err != nil {
+		all = append(all, layers...)
+	}
+	then, p := o.limit(all)
+	for _, it := range own {
+		if it.Used.Before(then) {
+			if err := errors.Join(context.Cause(ctx), os.RemoveAll(it.path)); err != nil {
+				return p, fmt.Errorf("prune: %w", err)
+			}
+		}
+	}
+	if o.Layers != nil {
+		if err := o.Layers.Prune(ctx, then); err != nil {
 			return p, fmt.Errorf("prune: %w", err)
 		}
-		p.Items++
-		p.Bytes += it.size
 	}
 	return p, nil
 }
 
-func (it item) remove(ctx context.Context, o PruneOptions) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
+// limit returns the time before which things have to go, and what will have been done then.
+func (o PruneOptions) limit(items []Item) (then time.Time, p Pruned) {
+	if o.KeepFor == 0 && o.KeepBytes == 0 {
+		then = time.Now().Add(time.Hour) // a clock may be behind that of a file server
+	} else if o.KeepFor > 0 {
+		then = time.Now().Add(-o.KeepFor)
 	}
-	if it.dir {
-		return o.Remove(ctx, it.path)
+	slices.SortFunc(items, func(a, b Item) int { return cmp.Or(b.Used.Compare(a.Used), cmp.Compare(a.Size, b.Size)) })
+	for _, it := range items {
+		if !it.Used.Before(then) && o.KeepBytes > 0 && p.BytesKept+it.Size > o.KeepBytes {
+			then = it.Used.Add(1)
+		}
+		if it.Used.Before(then) {
+			p.Items++
+			p.Bytes += it.Size
+		} else {
+			p.Kept++
+			p.BytesKept += it.Size
+		}
 	}
-	return os.Remove(it.path)
+	return then, p
 }
 
-// list finds everything that can be pruned in a store, which nobody else is using.
-func list(dir string) ([]item, error) {
-	var items []item
-	for _, sub := range []string{blobsDir, indexesDir, stepsDir} {
+// list finds everything of the store that can be removed on its own: what refers to it treats it as a miss then. Nobody
+// else may be using the store.
+func list(dir string) ([]Item, error) {
+	var items []Item
+	for _, sub := range []string{blobsDir, indexesDir, stepsDir, tempDir} {
 		entries, err := os.ReadDir(filepath.Join(dir, sub))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -102,44 +123,8 @@ func list(dir string) ([]item, error) {
 			if err != nil {
 				return nil, err
 			}
-			items = append(items, item{path: filepath.Join(dir, sub, e.Name()), used: fi.ModTime(), size: fi.Size()})
-		}
-	}
-	// Layers lie one folder deeper, below their driver's name. Left-over temporary files are items too.
-	for _, pattern := range []string{filepath.Join(layersDir, "*", "*"), filepath.Join(tempDir, "*")} {
-		names, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			it, err := measure(name)
-			if err != nil {
-				return nil, err
-			}
-			items = append(items, it)
+			items = append(items, Item{path: filepath.Join(dir, sub, e.Name()), Used: fi.ModTime(), Size: fi.Size()})
 		}
 	}
 	return items, nil
-}
-
-// measure adds up a tree's files. What it may not look into counts as empty.
-func measure(name string) (item, error) {
-	fi, err := os.Lstat(name)
-	if err != nil {
-		return item{}, err
-	}
-	it := item{path: name, dir: fi.IsDir(), used: fi.ModTime()}
-	err = filepath.WalkDir(name, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if errors.Is(err, fs.ErrPermission) {
-				return fs.SkipDir
-			}
-			return err
-		}
-		if fi, err := d.Info(); err == nil {
-			it.size += fi.Size()
-		}
-		return nil
-	})
-	return it, err
 }

@@ -130,7 +130,10 @@ func (s *Store) Close() error {
 func (s *Store) TempDir() string { return s.temp }
 
 // LayersDir is where a sandbox driver named driver keeps extracted layers.
-func (s *Store) LayersDir(driver string) string { return filepath.Join(s.dir, layersDir, driver) }
+func (s *Store) LayersDir(driver string) string { return filepath.Join(LayersDir(s.dir), driver) }
+
+// LayersDir is the folder in which the drivers' folders are, in the store in dir.
+func LayersDir(dir string) string { return filepath.Join(dir, layersDir) }
 
 func (s *Store) blobPath(digest v1.Hash) string {
 	return filepath.Join(s.dir, blobsDir, digest.Algorithm+"-"+digest.Hex)
