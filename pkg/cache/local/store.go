@@ -51,20 +51,30 @@ type Store struct {
 // closes it.
 func Open(ctx context.Context, dir string) (*Store, error) {
 	s := &Store{dir: dir, downloads: map[v1.Hash]*download{}}
-	for _, d := range []string{blobsDir, indexesDir, stepsDir, layersDir, tempDir} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return nil, fmt.Errorf("open work directory: %w", err)
+	if err := s.prepare(ctx); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
 		}
-	}
-	s.use = flock.New(filepath.Join(dir, lockFile))
-	if _, err := s.use.TryRLockContext(ctx, 50*time.Millisecond); err != nil {
-		return nil, fmt.Errorf("lock work directory %q: %w", dir, err)
-	}
-	if err := s.makeTemp(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open work directory: %w", err), s.use.Close())
+		return nil, fmt.Errorf("open work directory %q: %w; name another one", dir, err)
 	}
 	s.sweep()
 	return s, nil
+}
+
+func (s *Store) prepare(ctx context.Context) error {
+	for _, d := range []string{blobsDir, indexesDir, stepsDir, layersDir, tempDir} {
+		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	s.use = flock.New(filepath.Join(s.dir, lockFile))
+	if _, err := s.use.TryRLockContext(ctx, 50*time.Millisecond); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	if err := s.makeTemp(); err != nil {
+		return errors.Join(err, s.use.Close())
+	}
+	return nil
 }
 
 // makeTemp makes this process's own temporary directory, and the lock beside it that says that it is

@@ -47,12 +47,16 @@ func (s *Store) open(l v1.Layer) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	size, err := l.Size()
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.downloads[digest]
 	if d == nil {
 		path := s.blobPath(digest)
-		if f, err := os.Open(path); err == nil {
+		if f := openWhole(path, size); f != nil {
 			touch(path)
 			return f, nil
 		}
@@ -70,6 +74,19 @@ func (s *Store) open(l v1.Layer) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("store blob: %w", err)
 	}
 	return &follower{d: d, file: f}, nil
+}
+
+// openWhole opens a blob, unless it is not there or, as after a power cut, not all of it is.
+func openWhole(path string, size int64) *os.File {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	if fi, err := f.Stat(); err != nil || fi.Size() != size {
+		f.Close()
+		return nil
+	}
+	return f
 }
 
 // download fetches l into d's file and gives the file its name. It ends d in any case.
