@@ -22,7 +22,7 @@ func allowed() map[string][]string {
 	return map[string][]string{
 		"pkg/dockerfile":    leaf,
 		"pkg/cache":         leaf,
-		"pkg/cache/local":   {"pkg/rootfs", "pkg/snapshot"}, // a backend keeps layers and indexes
+		"pkg/cache/local":   {"pkg/cache", "pkg/rootfs", "pkg/snapshot"}, // a backend keeps layers and indexes
 		"pkg/rootfs":        leaf,
 		"pkg/registry":      leaf,
 		"pkg/progress":      leaf,

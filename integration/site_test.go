@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +43,8 @@ type site struct {
 	env []string
 	// bin is the program.
 	bin string
+	// through is a command that ends in executing its arguments; the program is started by it.
+	through []string
 }
 
 // newSite makes a site whose context holds files, by their path.
@@ -109,7 +112,7 @@ func copyFile(to, from string) error {
 	return errors.Join(err, dst.Close())
 }
 
-// args are those of a build here that may speak plain HTTP to every host in refs, followed by more.
+// args are those of a build here, which may speak plain HTTP to every registry, followed by more.
 func (s *site) args(more ...string) []string {
 	return append([]string{
 		"--context", s.context, "--work-dir", s.work, "--isolation", s.isolation, "--progress", "plain",
@@ -129,7 +132,8 @@ type run struct {
 func (s *site) start(args ...string) *run {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	r := &run{cmd: exec.CommandContext(ctx, s.bin, args...), out: &log{}, done: make(chan struct{})}
+	words := slices.Concat(s.through, []string{s.bin}, args)
+	r := &run{cmd: exec.CommandContext(ctx, words[0], words[1:]...), out: &log{}, done: make(chan struct{})}
 	r.cmd.Dir = s.dir
 	r.cmd.Env = append(os.Environ(), s.env...)
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out

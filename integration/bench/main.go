@@ -1,9 +1,6 @@
-// Bench builds the same workloads with gobuild and with BuildKit, in turns, and prints how they compare. It is run by
-// 'make bench'.
-//
-// Both begin with nothing: gobuild with an empty work directory, BuildKit with a daemon that is running and a cache that was
-// just pruned. Both pull the base from, and push the image to, one registry on this machine. Machines are noisy, so only
-// ratios of one run mean something.
+// Command bench builds a few workloads with gobuild and with BuildKit in turn, from nothing, and prints how their times
+// compare. BuildKit's daemon is running before its clock starts, and its cache is pruned before each build; gobuild begins
+// each build with an empty work directory. Both pull from and push to one registry on the loopback interface.
 package main
 
 import (
@@ -16,138 +13,198 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/gobuild-dev/gobuild/integration/internal/parts"
 )
 
 func main() {
-	rounds := flag.Int("rounds", 3, "how often each builds each workload")
-	only := flag.String("only", "", "the one workload to build")
-	program := flag.String("gobuild", "bin/gobuild", "the program to measure")
-	tools := flag.String("tools", ".tools/bin", "folder of buildkitd and buildctl")
+	var b bench
+	flag.StringVar(&b.gobuild, "gobuild", "bin/gobuild", "the program to measure")
+	flag.StringVar(&b.tools, "tools", ".tools/bin", "folder of buildkitd and buildctl")
+	flag.StringVar(&b.only, "only", "", "measure workloads with this in their name alone")
+	flag.IntVar(&b.rounds, "rounds", 3, "builds of each workload by each program")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *program, *tools, *only, *rounds); err != nil {
+	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, program, tools, only string, rounds int) (err error) {
-	unix.Umask(0o022)
-	dir, err := os.MkdirTemp("", "gobuild-bench-")
-	if err != nil {
+type bench struct {
+	gobuild, tools, only string
+	rounds               int
+
+	dir      string
+	registry *parts.Registry
+	buildkit *parts.BuildKit
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	for _, p := range []*string{&b.gobuild, &b.tools} {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	if b.dir, err = os.MkdirTemp("", "gobuild-bench-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, parts.RemoveAll(dir)) }()
-	b := &bench{dir: dir}
-	if b.gobuild, err = filepath.Abs(program); err != nil {
-		return err
-	}
-	if tools, err = filepath.Abs(tools); err != nil {
-		return err
-	}
-	b.registry, err = parts.StartRegistry(ctx, filepath.Join(dir, "registry"), parts.RegistryOptions{})
-	if err != nil {
+	defer func() { err = errors.Join(err, parts.RemoveAll(b.dir)) }()
+	if b.registry, err = parts.StartRegistry(ctx, filepath.Join(b.dir, "registry"), parts.RegistryOptions{}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.registry.Stop()) }()
-	b.buildkit, err = parts.StartBuildKit(ctx, tools, filepath.Join(dir, "buildkit"), b.registry.Addr)
-	if err != nil {
+	if b.buildkit, err = parts.StartBuildKit(ctx, b.tools, filepath.Join(b.dir, "buildkit"), b.registry.Addr); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.buildkit.Stop()) }()
-	fmt.Printf("%-10s %10s %10s %8s %10s  %s\n", "workload", "gobuild", "BuildKit", "ratio", "peak RSS", "")
+
+	fmt.Println("preparing bases and contexts ...")
+	if err := b.bases(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("%-22s %12s %12s %8s %14s\n", "workload", "gobuild", "BuildKit", "ratio", "gobuild's peak")
 	for _, w := range workloads() {
-		if only != "" && only != w.name {
+		if !strings.Contains(w.name, b.only) {
 			continue
 		}
-		if err := b.compare(ctx, w, rounds); err != nil {
+		if err := b.measure(ctx, w); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
 	}
 	return nil
 }
 
-// bench holds what all workloads share.
-type bench struct {
-	dir      string
-	gobuild  string
-	registry *parts.Registry
-	buildkit *parts.BuildKit
-	builds   int
-}
-
-// compare prints a line of medians.
-func (b *bench) compare(ctx context.Context, w workload, rounds int) error {
-	src := filepath.Join(b.dir, w.name)
-	if err := os.Mkdir(src, 0o755); err != nil {
+// bases pushes a small Debian, and one of 240 MB.
+func (b *bench) bases(ctx context.Context) error {
+	cache, err := os.UserCacheDir()
+	if err != nil {
 		return err
 	}
-	if err := w.prepare(ctx, b, src); err != nil {
+	debian, err := parts.Debian(ctx, filepath.Join(cache, "gobuild-tests"))
+	if err != nil {
 		return err
 	}
-	var ours, theirs []time.Duration
-	var peak int64
-	for range rounds {
-		took, rss, err := b.withGobuild(ctx, src)
-		if err != nil {
-			return err
-		}
-		ours, peak = append(ours, took), max(peak, rss)
-		if took, err = b.withBuildKit(ctx, src); err != nil {
-			return err
-		}
-		theirs = append(theirs, took)
+	if err := parts.Push(ctx, b.registry.Addr+"/base/debian:1", debian); err != nil {
+		return err
 	}
-	mine, other := median(ours), median(theirs)
-	fmt.Printf("%-10s %9.2fs %9.2fs %7.2fx %6d MiB  %s\n", w.name, mine.Seconds(), other.Seconds(),
-		other.Seconds()/mine.Seconds(), peak>>20, w.about)
+	// Some libraries, several times: they compress like programs do.
+	big := "FROM " + b.registry.Addr + "/base/debian:1\nRUN for i in 1 2 3 4 5; do mkdir -p /opt/$i && cp -a /usr/lib/x86_64-linux-gnu/lib[a-m]* /opt/$i; done\n"
+	dir := filepath.Join(b.dir, "big")
+	if err := write(filepath.Join(dir, "Dockerfile"), big); err != nil {
+		return err
+	}
+	ref := b.registry.Addr + "/base/big:1"
+	if err := b.buildkit.Build(ctx, parts.Job{Context: dir, Dockerfile: "Dockerfile", Destination: ref}); err != nil {
+		return err
+	}
+	size, err := uncompressed(ctx, ref)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("the large base has %d MB of files\n", size/1e6)
 	return nil
 }
 
-func median(d []time.Duration) time.Duration {
-	slices.Sort(d)
-	return d[len(d)/2]
-}
-
-// destination is a repository that has nothing yet, so that everything has to be pushed.
-func (b *bench) destination() string {
-	b.builds++
-	return fmt.Sprintf("%s/bench/%d:1", b.registry.Addr, b.builds)
-}
-
-// withGobuild returns the time that a build takes, and the largest resident size in bytes of any of its processes.
-func (b *bench) withGobuild(ctx context.Context, src string) (time.Duration, int64, error) {
-	work, err := os.MkdirTemp(b.dir, "work-")
+// uncompressed is how many bytes the files of an image have.
+func uncompressed(ctx context.Context, ref string) (int64, error) {
+	r, err := name.ParseReference(ref, name.Insecure)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, b.gobuild,
-		"--context", src, "--destination", b.destination(), "--work-dir", work, "--progress", "quiet")
-	begin := time.Now()
+	img, err := remote.Image(r, remote.WithContext(ctx))
+	if err != nil {
+		return 0, err
+	}
+	return count(img)
+}
+
+func count(img v1.Image) (n int64, err error) {
+	rc := mutate.Extract(img)
+	defer rc.Close()
+	buf := make([]byte, 1<<20)
+	for {
+		k, err := rc.Read(buf)
+		n += int64(k)
+		if err != nil {
+			return n, nil //nolint:nilerr // the end of the archive
+		}
+	}
+}
+
+// measure builds a workload with both programs in turn and prints a line.
+func (b *bench) measure(ctx context.Context, w workload) error {
+	dir := filepath.Join(b.dir, "context")
+	defer os.RemoveAll(dir)
+	var mine, theirs []time.Duration
+	var peak int64
+	for round := range b.rounds {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		if err := w.lay(dir, b.registry.Addr, fmt.Sprint(round)); err != nil {
+			return err
+		}
+		ref := fmt.Sprintf("%s/bench/%s-%d", b.registry.Addr, w.name, round)
+		d, rss, err := b.buildWithGobuild(ctx, dir, ref+":gobuild")
+		if err != nil {
+			return err
+		}
+		mine, peak = append(mine, d), max(peak, rss)
+		if d, err = b.buildWithBuildKit(ctx, dir, ref+"-buildkit:1"); err != nil {
+			return err
+		}
+		theirs = append(theirs, d)
+	}
+	m, t := median(mine), median(theirs)
+	fmt.Printf("%-22s %11.2fs %11.2fs %7.2fx %10.0f MiB   rounds: %v against %v\n", w.name, m.Seconds(), t.Seconds(),
+		t.Seconds()/m.Seconds(), float64(peak)/1024, rounded(mine), rounded(theirs))
+	return nil
+}
+
+// buildWithGobuild returns the wall time, and the largest resident set of the program and of each process that it
+// waited for, in KiB.
+func (b *bench) buildWithGobuild(ctx context.Context, dir, ref string) (time.Duration, int64, error) {
+	work := filepath.Join(b.dir, "work")
+	defer os.RemoveAll(work)
+	cmd := exec.CommandContext(ctx, b.gobuild, "--context", dir, "--destination", ref, "--insecure-registry", b.registry.Addr,
+		"--work-dir", work, "--progress", "plain")
+	start := time.Now()
 	out, err := cmd.CombinedOutput()
-	took := time.Since(begin)
+	elapsed := time.Since(start)
 	if err != nil {
 		return 0, 0, fmt.Errorf("gobuild: %w\n%s", err, out)
 	}
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return 0, 0, errors.New("no resource usage of the process")
-	}
-	return took, usage.Maxrss << 10, parts.RemoveAll(work)
+	return elapsed, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss, nil
 }
 
-func (b *bench) withBuildKit(ctx context.Context, src string) (time.Duration, error) {
+func (b *bench) buildWithBuildKit(ctx context.Context, dir, ref string) (time.Duration, error) {
 	if err := b.buildkit.Prune(ctx); err != nil {
 		return 0, err
 	}
-	begin := time.Now()
-	err := b.buildkit.Build(ctx, parts.Job{Context: src, Dockerfile: "Dockerfile", Destination: b.destination()})
-	return time.Since(begin), err
+	start := time.Now()
+	err := b.buildkit.Build(ctx, parts.Job{Context: dir, Dockerfile: "Dockerfile", Destination: ref})
+	return time.Since(start), err
+}
+
+func median(ds []time.Duration) time.Duration {
+	s := slices.Sorted(slices.Values(ds))
+	return s[len(s)/2]
+}
+
+func rounded(ds []time.Duration) []time.Duration {
+	out := make([]time.Duration, len(ds))
+	for i, d := range ds {
+		out[i] = d.Round(10 * time.Millisecond)
+	}
+	return out
 }
