@@ -105,7 +105,7 @@ func (b *Blob) Uncompressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := decompress(f)
+	r, err := Decompress(f)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("decompress layer %v: %w", b.diffID, err)
@@ -116,8 +116,8 @@ func (b *Blob) Uncompressed() (io.ReadCloser, error) {
 // readSize is the buffer between a file and a decompressor.
 const readSize = 128 << 10
 
-// decompress returns the decompressed bytes of r, which it takes over unless there is an error.
-func decompress(r io.ReadCloser) (io.ReadCloser, error) {
+// Decompress returns the decompressed bytes of r, which it takes over unless there is an error.
+func Decompress(r io.ReadCloser) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(r, readSize)
 	magic, err := in.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -11,35 +11,38 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
 
 // Through returns l as seen through the store: its bytes are read from the store when they are
 // there; otherwise they are downloaded once, whoever asks and however often, checked against their digest, kept, and
 // handed out while they arrive.
-func (s *Store) Through(l v1.Layer) v1.Layer {
-	c := &throughCore{layer: l, store: s}
-	through, err := partial.CompressedToLayer(c)
-	if err != nil {
-		// CompressedToLayer only fails for a layer whose bytes cannot be read; it reads none for this type.
-		return l
-	}
-	return through
-}
+func (s *Store) Through(l v1.Layer) v1.Layer { return &through{Layer: l, store: s} }
 
-// throughCore implements partial.CompressedLayer, and DiffID, so that nothing is decompressed to find it.
-type throughCore struct {
-	layer v1.Layer
+// through is a layer with other ways to its bytes. What describes it is the layer's own.
+type through struct {
+	v1.Layer
 	store *Store
 }
 
-func (c *throughCore) Digest() (v1.Hash, error)            { return c.layer.Digest() }
-func (c *throughCore) DiffID() (v1.Hash, error)            { return c.layer.DiffID() }
-func (c *throughCore) Size() (int64, error)                { return c.layer.Size() }
-func (c *throughCore) MediaType() (types.MediaType, error) { return c.layer.MediaType() }
-func (c *throughCore) Descriptor() (*v1.Descriptor, error) { return partial.Descriptor(c.layer) }
-func (c *throughCore) Exists() (bool, error)               { return partial.Exists(c.layer) }
-func (c *throughCore) Compressed() (io.ReadCloser, error)  { return c.store.open(c.layer) }
+func (t *through) Compressed() (io.ReadCloser, error) { return t.store.open(t.Layer) }
+
+func (t *through) Uncompressed() (io.ReadCloser, error) {
+	rc, err := t.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	r, err := snapshot.Decompress(rc)
+	if err != nil {
+		return nil, errors.Join(err, rc.Close())
+	}
+	return r, nil
+}
+
+// Descriptor and Exists are what go-containerregistry asks layers of registries for besides.
+func (t *through) Descriptor() (*v1.Descriptor, error) { return partial.Descriptor(t.Layer) }
+func (t *through) Exists() (bool, error)               { return partial.Exists(t.Layer) }
 
 // open gives the compressed bytes of l from the store, starting a download if there is none.
 func (s *Store) open(l v1.Layer) (io.ReadCloser, error) {
