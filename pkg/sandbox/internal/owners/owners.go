@@ -2,6 +2,7 @@
 package owners
 
 import (
+	"archive/tar"
 	"context"
 	"fmt"
 	"slices"
@@ -73,7 +74,14 @@ func Give(ctx context.Context, changes snapshot.Changes, below []Layer) (snapsho
 		defer close(done)
 		for c, err := range changes {
 			if err == nil && c.Kind != snapshot.Delete {
-				err = give(ctx, &c, below)
+				if c.Header.Typeflag == tar.TypeLink {
+					// It is the same file, and unpacking a link may change the owner of what it leads to.
+					o := given[c.Header.Linkname]
+					c.Header.Uid, c.Header.Gid = o.UID, o.GID
+					delete(c.Header.PAXRecords, diff.Existed)
+				} else {
+					err = give(ctx, &c, below)
+				}
 				given[c.Header.Name] = Owner{c.Header.Uid, c.Header.Gid}
 			}
 			if err != nil {
