@@ -55,6 +55,9 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (Pruned, error) {
 	}
 	lock := flock.New(filepath.Join(dir, lockFile))
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return Pruned{}, fmt.Errorf("wait for builds that use %q: %w", dir, err)
 	}
 	defer lock.Close()
