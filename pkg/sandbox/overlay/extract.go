@@ -6,12 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/union"
 )
 
@@ -59,7 +57,7 @@ func (d *Driver) layer(ctx context.Context, s *store, chain v1.Hash, layer v1.La
 
 // extractLayer extracts a layer and makes it known by its chain ID.
 func (d *Driver) extractLayer(ctx context.Context, s *store, chain v1.Hash, layer v1.Layer, lower func() ([]string, error)) (string, error) {
-	id, _, err := d.extract(ctx, s, layer, lower)
+	id, err := d.extract(ctx, s, layer, lower)
 	if err != nil {
 		return "", err
 	}
@@ -71,15 +69,15 @@ func (d *Driver) extractLayer(ctx context.Context, s *store, chain v1.Hash, laye
 }
 
 // extract extracts a layer into a new directory, which is gone after an error.
-func (d *Driver) extract(ctx context.Context, s *store, layer v1.Layer, lower func() ([]string, error)) (id string, x *rootfs.Index, err error) {
+func (d *Driver) extract(ctx context.Context, s *store, layer v1.Layer, lower func() ([]string, error)) (id string, err error) {
 	diffID, err := layer.DiffID()
 	if err != nil {
-		return "", nil, fmt.Errorf("extract layer: %w", err)
+		return "", fmt.Errorf("extract layer: %w", err)
 	}
 	if id, err = s.newData(); err != nil {
-		return "", nil, fmt.Errorf("extract layer %s: %w", diffID, err)
+		return "", fmt.Errorf("extract layer %s: %w", diffID, err)
 	}
-	x, err = s.worker.Extract(ctx, layer, s.data(id), func() (*union.View, error) {
+	x, err := s.worker.Extract(ctx, layer, s.data(id), func() (*union.View, error) {
 		dirs, err := lower()
 		return &union.View{Dirs: dirs, UserXattr: s.worker.UserXattr()}, err
 	})
@@ -88,9 +86,9 @@ func (d *Driver) extract(ctx context.Context, s *store, layer v1.Layer, lower fu
 	}
 	if err != nil {
 		err = errors.Join(err, s.worker.Remove(context.WithoutCancel(ctx), []string{s.data(id)}))
-		return "", nil, fmt.Errorf("extract layer %s: %w", diffID, err)
+		return "", fmt.Errorf("extract layer %s: %w", diffID, err)
 	}
-	return id, x, nil
+	return id, nil
 }
 
 // chainIDs returns the chain ID of each layer: the name of it with all that is below it.
@@ -112,9 +110,8 @@ func chainID(below, diffID v1.Hash) v1.Hash {
 	if below == (v1.Hash{}) {
 		return diffID
 	}
-	sum := sha256.New()
-	io.WriteString(sum, below.String()+" "+diffID.String())
-	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
+	sum := sha256.Sum256([]byte(below.String() + " " + diffID.String()))
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
 }
 
 // paths returns the directories of ids, which are in the order of layers, topmost first.

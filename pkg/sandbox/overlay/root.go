@@ -288,7 +288,7 @@ func (r *root) Add(ctx context.Context, added v1.Layer) error {
 		l.id, err = r.d.layer(ctx, r.s, chainID(chain, diffID), added, below)
 	} else {
 		l.own = true
-		l.id, _, err = r.d.extract(ctx, r.s, added, below)
+		l.id, err = r.d.extract(ctx, r.s, added, below)
 	}
 	if err != nil {
 		return fmt.Errorf("add layer: %w", err)

@@ -181,7 +181,7 @@ func TestVictim(t *testing.T) {
 
 func TestBuilderIsKilled(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestVictim$")
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestVictim$")
 	cmd.Env = append(os.Environ(), stateOfVictim+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -190,7 +190,11 @@ func TestBuilderIsKilled(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for lines := bufio.NewScanner(out); lines.Scan() && !strings.Contains(lines.Text(), "running"); {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "running") {
+			break
+		}
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

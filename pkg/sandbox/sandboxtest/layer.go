@@ -3,6 +3,7 @@ package sandboxtest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"io"
 	"os"
 	"testing"
@@ -47,14 +48,14 @@ func Layer(t testing.TB, entries ...tar.Header) v1.Layer {
 	}
 	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(buf.Bytes())), nil
-	})
+	}, tarball.WithCompressionLevel(gzip.NoCompression))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-// Dir, File, Symlink, Link and Whiteout are entries of layers that belong to root.
+// Dir is a directory that belongs to root, as the entries below do.
 func Dir(name string, mode int64) tar.Header {
 	return tar.Header{Name: name + "/", Typeflag: tar.TypeDir, Mode: mode}
 }

@@ -230,28 +230,27 @@ func (s *suite) testWrongDiffID(t *testing.T) {
 	}
 }
 
-// slow is a layer that stops in the middle until it is let go on, or ends with an error.
-type slow struct {
+// broken is a layer that ends in the middle, with an error.
+type broken struct {
 	v1.Layer
-	reached chan struct{}
-	end     error
+	end error
 }
 
-func (s slow) Uncompressed() (io.ReadCloser, error) {
+func (s broken) Uncompressed() (io.ReadCloser, error) {
 	r, err := s.Layer.Uncompressed()
 	if err != nil {
 		return nil, err
 	}
-	return &slowReader{ReadCloser: r, s: s, left: 1 << 19}, nil
+	return &brokenReader{ReadCloser: r, s: s, left: 1 << 19}, nil
 }
 
-type slowReader struct {
+type brokenReader struct {
 	io.ReadCloser
-	s    slow
+	s    broken
 	left int
 }
 
-func (r *slowReader) Read(p []byte) (int, error) {
+func (r *brokenReader) Read(p []byte) (int, error) {
 	if r.left <= 0 {
 		return 0, r.s.end
 	}
@@ -264,13 +263,13 @@ func (r *slowReader) Read(p []byte) (int, error) {
 func (s *suite) testKilledExtraction(t *testing.T) {
 	d := s.newDriver(t)
 	base := Base(t)
-	broken := errors.New("the line is down")
-	if _, err := d.Open(t.Context(), []v1.Layer{slow{Layer: base, end: broken}}); !errors.Is(err, broken) {
+	down := errors.New("the line is down")
+	if _, err := d.Open(t.Context(), []v1.Layer{broken{Layer: base, end: down}}); !errors.Is(err, down) {
 		t.Errorf("error %v, want that of the layer", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, broken)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, down)
 	defer cancel()
-	if _, err := d.Open(ctx, []v1.Layer{forever{base, ctx}}); !errors.Is(err, broken) {
+	if _, err := d.Open(ctx, []v1.Layer{forever{base, ctx}}); !errors.Is(err, down) {
 		t.Errorf("error %v, want the cause of the context", err)
 	}
 	f := openWith(t, d, base)

@@ -2,6 +2,7 @@ package sandboxtest
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -96,7 +97,7 @@ func contents(t testing.TB, c snapshot.Change) string {
 	defer r.Close()
 	head := make([]byte, 64)
 	n, err := io.ReadFull(r, head)
-	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		t.Fatalf("read %q: %v", c.Header.Name, err)
 	}
 	rest, err := io.Copy(io.Discard, r)

@@ -35,8 +35,9 @@ var errStop = errors.New("stop")
 
 // emitter yields changes in order, with the parents of what has changed, and hard links as links.
 type emitter struct {
-	ctx   context.Context
-	o     Options
+	o Options
+	// live returns an error when nobody wants the stream any more.
+	live  func() error
 	yield func(snapshot.Change, error) bool
 	// parents are the unchanged directories around the current one, which become part of the stream when
 	// something in them does.
@@ -52,7 +53,7 @@ type candidate struct {
 }
 
 func newEmitter(ctx context.Context, o Options, yield func(snapshot.Change, error) bool) *emitter {
-	return &emitter{ctx: ctx, o: o, yield: yield, links: make(map[[2]uint64]string)}
+	return &emitter{o: o, live: func() error { return context.Cause(ctx) }, yield: yield, links: make(map[[2]uint64]string)}
 }
 
 // finish reports how a walk ended.
@@ -69,8 +70,8 @@ func (e *emitter) enter(c candidate) { e.parents = append(e.parents, c) }
 func (e *emitter) leave() { e.parents = e.parents[:len(e.parents)-1] }
 
 func (e *emitter) send(c snapshot.Change) error {
-	if e.ctx.Err() != nil {
-		return context.Cause(e.ctx)
+	if err := e.live(); err != nil {
+		return err
 	}
 	for i := range e.parents {
 		p := &e.parents[i]

@@ -52,7 +52,7 @@ const scanners = 4
 
 // Scan makes a record of a directory.
 func Scan(ctx context.Context, dir string) (*Record, error) {
-	s := &scan{ctx: ctx, slots: make(chan struct{}, scanners)}
+	s := &scan{live: func() error { return context.Cause(ctx) }, slots: make(chan struct{}, scanners)}
 	root := &Node{Name: "."}
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
@@ -68,7 +68,7 @@ func Scan(ctx context.Context, dir string) (*Record, error) {
 }
 
 type scan struct {
-	ctx   context.Context
+	live  func() error // returns an error when nobody wants the record any more
 	slots chan struct{}
 	wait  sync.WaitGroup
 
@@ -86,8 +86,8 @@ func (s *scan) fail(err error) {
 
 // dir reads a directory, in goroutines of their own for those below while there are slots.
 func (s *scan) dir(dir string, n *Node) {
-	if s.ctx.Err() != nil {
-		s.fail(context.Cause(s.ctx))
+	if err := s.live(); err != nil {
+		s.fail(err)
 		return
 	}
 	names, err := readNames(dir)
@@ -204,12 +204,11 @@ func pairs(a, b *Node, dir string, visit func(name string, a, b *Node) bool) {
 			i++
 			j++
 		}
-		name := ""
-		if x != nil {
-			name = path.Join(dir, x.Name)
-		} else {
-			name = path.Join(dir, y.Name)
+		named := x
+		if named == nil {
+			named = y
 		}
+		name := path.Join(dir, named.Name)
 		if visit(name, x, y) {
 			pairs(x, y, name, visit)
 		}

@@ -45,6 +45,8 @@ type Extractor struct {
 	dirTimes map[string]dirTime
 	// implicit directories were made because something is in them; the layers below know more about them.
 	implicit map[string]bool
+	// replaced are directories that are not those of the layers below, as a whiteout stands beside them.
+	replaced map[string]bool
 	// links are hard links to files that this layer does not have, by their names.
 	links []link
 	// made holds the paths that this layer made, in the flat form, where a whiteout has to tell them from others.
@@ -64,7 +66,7 @@ func New(dir string, o Options) (*Extractor, error) {
 	}
 	x := &Extractor{
 		o: o, buf: make([]byte, 256<<10),
-		dirTimes: make(map[string]dirTime), implicit: make(map[string]bool),
+		dirTimes: make(map[string]dirTime), implicit: make(map[string]bool), replaced: make(map[string]bool),
 	}
 	x.tree = tree{root: fd, make: x.makeImplicit, cache: make(map[string]place)}
 	if o.Flat {
@@ -150,6 +152,7 @@ func (x *Extractor) whiteout(in place, marker string) error {
 		if err != nil {
 			return err
 		}
+		x.replaced[dir.path] = true
 		return x.opaque(dir)
 	case exists || x.o.Flat:
 		return nil
@@ -167,21 +170,34 @@ func (x *Extractor) opaque(dir place) error {
 		return err
 	}
 	for _, name := range names {
-		if x.made[dir.join(name)] {
-			continue
-		}
-		var st unix.Stat_t
-		if err := unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
-		}
-		if err := x.remove(dir, name, st.Mode); err != nil {
-			return err
-		}
-		if dir, err = x.tree.dir(dir.path); err != nil {
+		if err := x.removeOld(dir.path, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// removeOld removes a file, or what is in a directory, unless this layer has made it.
+func (x *Extractor) removeOld(dir, name string) error {
+	in, err := x.tree.dir(dir)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(in.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if !x.made[in.join(name)] {
+		return x.remove(in, name, st.Mode)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
+	}
+	below, err := x.tree.dir(in.join(name))
+	if err != nil {
+		return err
+	}
+	return x.opaque(below)
 }
 
 // remove removes the file of that mode, or a directory with what is in it. The place it was in has
@@ -194,6 +210,7 @@ func (x *Extractor) remove(in place, base string, mode uint32) error {
 		x.tree.forget()
 		forgetBelow(x.made, removed)
 		forgetBelow(x.implicit, removed)
+		forgetBelow(x.replaced, removed)
 		forgetBelow(x.dirTimes, removed)
 	case unix.S_IFLNK:
 		x.tree.forget()
@@ -229,13 +246,15 @@ func (x *Extractor) makeImplicit(in place, base string, hidden bool) error {
 	x.dirTimes[name] = dirTime{}
 	x.mark(name)
 	if hidden {
+		x.replaced[name] = true
 		return unix.Lsetxattr(procPath(in.fd, base), union.OpaqueXattr(x.o.UserXattr), []byte{'y'}, 0)
 	}
 	return nil
 }
 
+// mark notes that this layer has made a file, and so the directories that it is in.
 func (x *Extractor) mark(name string) {
-	if x.made != nil {
+	for ; x.made != nil && name != "." && !x.made[name]; name = path.Dir(name) {
 		x.made[name] = true
 	}
 }

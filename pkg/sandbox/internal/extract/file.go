@@ -18,7 +18,7 @@ import (
 // file makes, or replaces, a file of any type.
 func (x *Extractor) file(in place, base string, h *tar.Header, body io.Reader) error {
 	name := in.join(base)
-	wasHidden, err := x.clear(&in, base, h.Typeflag == tar.TypeDir)
+	hid, err := x.clear(&in, base, h.Typeflag == tar.TypeDir)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (x *Extractor) file(in place, base string, h *tar.Header, body io.Reader) e
 	if h.Typeflag == tar.TypeDir {
 		delete(x.implicit, name)
 		x.dirTimes[name] = dirTime{h.ModTime, true}
-		if wasHidden {
+		if hid {
 			if err := unix.Lsetxattr(procPath(in.fd, base), union.OpaqueXattr(x.o.UserXattr), []byte{'y'}, 0); err != nil {
 				return err
 			}
@@ -43,8 +43,8 @@ func (x *Extractor) file(in place, base string, h *tar.Header, body io.Reader) e
 }
 
 // clear removes what is in the place of a file that is to be made, but leaves a directory for
-// a directory. It reports whether there was a whiteout.
-func (x *Extractor) clear(in *place, base string, dir bool) (wasHidden bool, err error) {
+// a directory. It reports whether what was there, a whiteout or a file, hid a directory of the layers below.
+func (x *Extractor) clear(in *place, base string, dir bool) (hid bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(in.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		if errors.Is(err, unix.ENOENT) {
@@ -60,7 +60,7 @@ func (x *Extractor) clear(in *place, base string, dir bool) (wasHidden bool, err
 		return false, err
 	}
 	*in, err = x.tree.dir(in.path)
-	return !x.o.Flat && union.IsWhiteout(&st), err
+	return !x.o.Flat && !isDir, err
 }
 
 // create makes the file without its attributes. It reports false when there is nothing to give

@@ -64,6 +64,9 @@ func (x *Extractor) settleDirs(root *union.Node) error {
 }
 
 func (x *Extractor) settleDir(root *union.Node, name string) error {
+	if hidden, err := x.hidden(name); hidden || err != nil {
+		return err
+	}
 	below, err := find(root, name)
 	if err != nil || below == nil {
 		return err
@@ -75,6 +78,23 @@ func (x *Extractor) settleDir(root *union.Node, name string) error {
 		return x.redirect(name, below)
 	}
 	return nil // a file, which the directory replaces
+}
+
+// hidden reports whether this layer itself hides the directory of that name below.
+func (x *Extractor) hidden(name string) (bool, error) {
+	if x.replaced[name] {
+		return true, nil
+	}
+	for name = path.Dir(name); name != "."; name = path.Dir(name) {
+		in, err := x.tree.dir(name)
+		if err != nil {
+			return false, err
+		}
+		if opaque, err := union.IsOpaque(procPath(in.fd, "."), x.o.UserXattr); opaque || err != nil {
+			return opaque, err
+		}
+	}
+	return false, nil
 }
 
 // find looks a path up without following links. It returns nil when there is nothing.
@@ -156,12 +176,28 @@ func (x *Extractor) merge(from, to string) error {
 	if err != nil {
 		return err
 	}
+	if err := x.moveOpaque(src, to); err != nil {
+		return err
+	}
 	for _, base := range names {
 		if err := x.move(from, to, base); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// moveOpaque lets directory to hide what is below it when from does.
+func (x *Extractor) moveOpaque(from place, to string) error {
+	opaque, err := union.IsOpaque(procPath(from.fd, "."), x.o.UserXattr)
+	if err != nil || !opaque {
+		return err
+	}
+	dst, err := x.tree.dir(to)
+	if err != nil {
+		return err
+	}
+	return x.opaque(dst)
 }
 
 func (x *Extractor) move(from, to, base string) error {
@@ -197,6 +233,7 @@ func (x *Extractor) move(from, to, base string) error {
 // moveKeys lets what is remembered of a directory and all below it follow a move.
 func (x *Extractor) moveKeys(from, to string) {
 	rename(x.implicit, from, to)
+	rename(x.replaced, from, to)
 	rename(x.dirTimes, from, to)
 	for i := range x.links {
 		if rest, ok := strings.CutPrefix(x.links[i].name, from+"/"); ok {

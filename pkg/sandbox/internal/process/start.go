@@ -72,7 +72,7 @@ func (s *Spec) enterDir(who identity) error {
 		return fmt.Errorf("enter working directory %q: %w", s.Dir, err)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := makeDirs(dir, func(made string) error { return who.own(made) }); err != nil {
+		if err := makeDirs(dir, who.own); err != nil {
 			return fmt.Errorf("make working directory %q: %w", s.Dir, err)
 		}
 	}

@@ -61,8 +61,14 @@ func (s *stubs) remove() error {
 // removeStub removes an empty file or directory and keeps the time of the directory it is in.
 func removeStub(at string) error {
 	fi, err := os.Lstat(at)
-	if err != nil || !fi.IsDir() && (!fi.Mode().IsRegular() || fi.Size() != 0) {
-		return nil // it was never made, or the step has put something in its place
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil // it was never made, or the step has removed what it was in
+	}
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() && (!fi.Mode().IsRegular() || fi.Size() != 0) {
+		return nil // the step has put something in its place
 	}
 	var parent unix.Stat_t
 	if err := unix.Lstat(path.Dir(at), &parent); err != nil {

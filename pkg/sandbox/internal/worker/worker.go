@@ -47,9 +47,9 @@ func lacksTrusted(dir string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("try attributes: %w", err)
 	}
-	defer os.Remove(f.Name())
 	defer f.Close()
-	return unix.Fsetxattr(int(f.Fd()), union.OpaqueXattr(false), []byte{'y'}, 0) != nil, nil
+	lacks := unix.Fsetxattr(int(f.Fd()), union.OpaqueXattr(false), []byte{'y'}, 0) != nil
+	return lacks, os.Remove(f.Name())
 }
 
 // Squash reports whether all files have one owner, so that the owners that images should have are not on
