@@ -129,7 +129,7 @@ func TestKilledInRun(t *testing.T) {
 func (s *site) recovers(word string) {
 	t := s.t
 	t.Helper()
-	eventually(t, "the processes of the step to end", func() bool { return len(processes(t, word)) == 0 })
+	await(t, "the processes of the step to end", func() bool { return len(processes(t, word)) == 0 })
 	nothingMounted(t, s.dir)
 	s.lay(map[string]string{"Dockerfile": finished(t)})
 	s.rebuilds()
@@ -217,7 +217,7 @@ func TestKilledWhileExtracting(t *testing.T) {
 			t.Fatal("nothing was downloaded")
 		}
 		if s.isolation == "overlay" {
-			eventually(t, "a file to be extracted", func() bool {
+			await(t, "a file to be extracted", func() bool {
 				return slices.ContainsFunc(below(t, s.work), func(p string) bool { return filepath.Base(p) == "busybox" })
 			})
 		}
@@ -261,7 +261,7 @@ func TestKilledInCopy(t *testing.T) {
 		"Dockerfile": "FROM " + busybox(t) + "\nCOPY large /\nCOPY small /\n", "large": noise("copy", 96<<20), "small": "small",
 	})
 	r := s.start(s.args("--no-push")...)
-	eventually(t, "a layer to be written", func() bool {
+	await(t, "a layer to be written", func() bool {
 		parts, err := filepath.Glob(filepath.Join(s.work, "tmp", "build-*", "*"))
 		if err != nil {
 			t.Fatal(err)
@@ -283,7 +283,7 @@ func TestInterruptedPush(t *testing.T) {
 	s := newSite(t, map[string]string{"Dockerfile": "FROM " + busybox(t) + "\nCOPY app /\n", "app": "one"})
 	dest := proxy.Host + "/tests/" + path(t.Name()) + ":1"
 	r := s.start(s.args("--destination", dest)...)
-	eventually(t, "the push", func() bool { return proxy.Count(http.MethodPut, "/manifests/") > 0 })
+	await(t, "the push", func() bool { return proxy.Count(http.MethodPut, "/manifests/") > 0 })
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (r *run) code() int {
 // waitFor waits until the program has printed text.
 func (r *run) waitFor(t *testing.T, text string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("output of %q", text), func() bool {
+	await(t, fmt.Sprintf("output of %q", text), func() bool {
 		select {
 		case <-r.done:
 			if !strings.Contains(r.out.String(), text) {
@@ -189,8 +189,8 @@ func (r *run) waitFor(t *testing.T, text string) {
 	})
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+// await waits until a condition holds.
+func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -40,8 +40,8 @@ func nobody(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", addr.(*unix.SockaddrInet4).Port)
 }
 
-// TestDeadRegistry holds that the error names the registry that does not answer, whatever it was needed for.
-func TestDeadRegistry(t *testing.T) {
+// TestRegistryThatIsDown holds that the error names the registry that does not answer, whatever it was needed for.
+func TestRegistryThatIsDown(t *testing.T) {
 	t.Parallel()
 	dead := nobody(t)
 	s := newSite(t, map[string]string{"Dockerfile": "FROM " + dead + "/base:1\nRUN true\n"})

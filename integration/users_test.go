@@ -42,10 +42,18 @@ WORKDIR /srv
 COPY app dir /srv/
 COPY --chown=1000:50 app /srv/owned
 RUN echo made > /srv/made && mkdir -p /srv/folder/below && chmod 0750 /srv/folder && mkfifo /srv/fifo
-RUN echo more >> /etc/group && chmod 0700 /home/app && touch /home/app/new && rm -r /usr/sbin && ln /srv/owned /srv/again
+RUN echo more >> /etc/group && chmod 0700 /home/app && touch /home/app/new && rm -r /usr/sbin
 RUN rm /var/run && ln -s /tmp /var/run && chmod 4755 /srv/made && touch /tmp/sticky
-COPY --from=0 /srv/owned /srv/copied
+COPY --from=BASE /etc/passwd /srv/copied
 RUN mv /srv/copied /srv/moved && echo -n >> /srv/owned
+`
+
+// others gives files to more users than one, which needs more ids than one.
+const others = `
+RUN chown app:staff /srv/made && echo somebody:x:4000:4000::/home/somebody:/bin/sh >> /etc/passwd && \
+    mkdir /home/somebody && chown 4000:4001 /home/somebody && ln /srv/owned /srv/same
+USER somebody
+RUN touch /home/somebody/file && id -u > /home/somebody/id && chgrp 4000 /home/somebody/file
 `
 
 // TestOrdinaryUserBuildsTheSame builds as users of whom the machine knows more or less, and compares with what
@@ -59,10 +67,9 @@ func TestOrdinaryUserBuildsTheSame(t *testing.T) {
 			t.Run(isolation+"-"+who, func(t *testing.T) {
 				t.Parallel()
 				since := time.Now().Truncate(time.Second)
-				dockerfile := "FROM " + busybox(t) + " AS first" + strings.ReplaceAll(unowned, "--from=0", "--from="+busybox(t))
-				dockerfile = strings.ReplaceAll(dockerfile, busybox(t)+" /srv/owned", busybox(t)+" /etc/passwd")
+				dockerfile := "FROM " + busybox(t) + strings.ReplaceAll(unowned, "BASE", busybox(t))
 				if who == "range" {
-					dockerfile += "RUN chown app:staff /srv/made && adduser -D -u 4000 somebody\nUSER somebody\nRUN touch ~/file && id > ~/id\n"
+					dockerfile += others
 				}
 				context := map[string]string{"Dockerfile": dockerfile, "app": "app", "dir/file": "file"}
 				root := newSite(t, context)
@@ -77,7 +84,7 @@ func TestOrdinaryUserBuildsTheSame(t *testing.T) {
 
 				// What was kept in the work directory must mean the same as what was in the root.
 				for _, s := range []*site{root, user} {
-					s.lay(map[string]string{"Dockerfile": dockerfile + "USER root\nRUN chmod 0711 /home/app /srv && rm /srv/again\n"})
+					s.lay(map[string]string{"Dockerfile": dockerfile + "USER root\nRUN chmod 0711 /home/app /srv && rm /srv/made\n"})
 				}
 				root.mustBuild("--destination", repo(t, "root2"))
 				user.mustBuild("--destination", repo(t, "user2"))
