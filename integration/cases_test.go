@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -65,8 +64,6 @@ func differences(t *testing.T) map[string]bool {
 
 func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer) {
 	ctx := t.Context()
-	// Layers have whole seconds.
-	start := time.Now().Truncate(time.Second)
 	dirs := lay(t, c)
 	job := parts.Job{
 		Context: dirs.Context, Dockerfile: c.Dockerfile, Target: c.Target, Platform: c.Platform,
@@ -93,7 +90,7 @@ func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer) {
 	if gotErr != nil {
 		t.Fatalf("gobuild: %v", gotErr)
 	}
-	diffs, err := comparer.Compare(pull(ctx, t, repo+":buildkit"), pull(ctx, t, repo+":gobuild"), start)
+	diffs, err := comparer.Compare(pull(ctx, t, repo+":buildkit"), pull(ctx, t, repo+":gobuild"), world.since)
 	if err != nil {
 		t.Fatal(err)
 	}

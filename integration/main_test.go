@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,7 +37,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	// Some tests run the program as another user.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	world.dir = dir
+	// Layers have whole seconds.
+	world.since = time.Now().Truncate(time.Second)
 	code := m.Run()
 	if err := world.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "clean up:", err)
@@ -48,6 +56,7 @@ func TestMain(m *testing.M) {
 // parkedWorld holds the parts that tests share. Each is started by the first test that asks for it.
 type parkedWorld struct {
 	dir   string
+	since time.Time // when no build had begun
 	mu    sync.Mutex
 	stops []func() error
 
@@ -123,15 +132,17 @@ func repository() string {
 // gobuild returns the path of the program under test, built from the sources as they are.
 func gobuild(t testing.TB) string {
 	return world.gobuild.get(t, func(ctx context.Context) (string, error) {
-		if *program != "" {
-			return filepath.Abs(*program)
-		}
 		bin := filepath.Join(world.dir, "gobuild")
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "./cmd/gobuild")
 		cmd.Dir = repository()
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if *program != "" {
+			// Copied by another program: a file that this one has written may be busy when it is to be run, because
+			// a child that was forked meanwhile still has it open.
+			cmd = exec.CommandContext(ctx, "cp", *program, bin)
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build gobuild: %w\n%s", err, out)
+			return "", fmt.Errorf("%q: %w\n%s", cmd.Args, err, out)
 		}
 		return bin, nil
 	})

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -80,12 +79,6 @@ func (s *site) lay(files map[string]string) {
 func (s *site) as(id uint32) *site {
 	s.t.Helper()
 	s.cred = &syscall.Credential{Uid: id, Gid: id, NoSetGroups: false}
-	// The tests' own folder is closed to others.
-	bin := filepath.Join(s.dir, "gobuild")
-	if err := copyFile(bin, s.bin); err != nil {
-		s.t.Fatal(err)
-	}
-	s.bin = bin
 	for _, dir := range []string{s.dir, s.context, filepath.Join(s.dir, "home")} {
 		if err := os.Chown(dir, int(id), int(id)); err != nil {
 			s.t.Fatal(err)
@@ -96,20 +89,6 @@ func (s *site) as(id uint32) *site {
 		s.t.Fatal(err)
 	}
 	return s
-}
-
-func copyFile(to, from string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, src)
-	return errors.Join(err, dst.Close())
 }
 
 // args are those of a build here, which may speak plain HTTP to every registry, followed by more.
