@@ -2,7 +2,12 @@ package sandbox
 
 import (
 	"context"
+	"io"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
 // Keeper is a Driver that keeps extracted layers between builds.
@@ -20,4 +25,13 @@ type Kept struct {
 	Used time.Time
 	// Size is in bytes on disk, of those files that the builder may see without entering another namespace.
 	Size int64
+}
+
+// Reader is a Driver that gives the contents of files from where it has extracted their layer, which is cheaper
+// than decompressing the layer.
+type Reader interface {
+	Driver
+	// Contents gives exactly the bytes that the record says, or an error that wraps fs.ErrNotExist if they are not at
+	// hand. It may be called at any time, by several goroutines. The caller closes what it returns.
+	Contents(diffID v1.Hash, rec *rootfs.Record) (io.ReadCloser, error)
 }

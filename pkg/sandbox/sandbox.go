@@ -74,7 +74,8 @@ type Process struct {
 	Dir string
 	// User is "user", "uid", "user:group" and so on, as USER takes it; names are looked up in the root's
 	// /etc/passwd and /etc/group, whose supplementary groups apply. Empty is root.
-	User     string
+	User string
+	// Hostname is "buildkitsandbox" when empty.
 	Hostname string
 	Network  Network
 	// Files are shown to the process read-only, and are not part of its changes. Nor are stubs

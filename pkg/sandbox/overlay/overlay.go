@@ -34,13 +34,14 @@ type Driver struct {
 
 	mu      sync.Mutex
 	running map[v1.Hash]*extraction // by chain ID
+	dirs    map[v1.Hash]string      // of layers that are at hand, by diff ID
 }
 
 var _ sandbox.Driver = (*Driver)(nil)
 
 // New returns a driver. Nothing is made before it is used.
 func New(o Options) *Driver {
-	d := &Driver{o: o, running: make(map[v1.Hash]*extraction)}
+	d := &Driver{o: o, running: make(map[v1.Hash]*extraction), dirs: make(map[v1.Hash]string)}
 	d.open = sync.OnceValues(d.openStore)
 	return d
 }

@@ -118,6 +118,7 @@ func (r *root) extractAll(ctx context.Context, layers []v1.Layer) error {
 			return err
 		}
 		r.layers = append(r.layers, &layer{id: ids[i], diffID: diffID, owners: r.ownersOf(l)})
+		r.d.locate(diffID, r.s.data(ids[i]))
 	}
 	return nil
 }
@@ -246,6 +247,7 @@ func (r *root) Commit(committed v1.Layer) {
 		return // it is known to nobody then, and will be extracted when it is needed
 	}
 	l.diffID = diffID
+	r.d.locate(diffID, r.s.data(l.id))
 	r.publish()
 }
 

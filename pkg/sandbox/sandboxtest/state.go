@@ -58,6 +58,7 @@ func line(t testing.TB, c snapshot.Change) string {
 	h := c.Header
 	sign := "+"
 	switch c.Kind {
+	case snapshot.Add:
 	case snapshot.Delete:
 		return "- " + h.Name
 	case snapshot.Opaque:

@@ -77,7 +77,7 @@ func (c Command) Start(ctx context.Context) (*Process, error) {
 		return nil, fmt.Errorf("start child: %w", err)
 	}
 	if c.IDs != nil && c.IDs.Helpers {
-		if err := p.giveIDs(c.IDs); err != nil {
+		if err := p.giveIDs(ctx, c.IDs); err != nil {
 			p.Kill()
 			return nil, errors.Join(err, p.wait())
 		}
@@ -102,8 +102,8 @@ func (c Command) attributes(cmd *exec.Cmd) *syscall.SysProcAttr {
 }
 
 // giveIDs has the ids of a child mapped, and lets it go on.
-func (p *Process) giveIDs(m *idmap.Map) error {
-	if err := m.Write(p.cmd.Process.Pid); err != nil {
+func (p *Process) giveIDs(ctx context.Context, m *idmap.Map) error {
+	if err := m.Write(ctx, p.cmd.Process.Pid); err != nil {
 		return err
 	}
 	// One byte, because the child reads no more of what is for the program that it becomes.

@@ -3,6 +3,7 @@
 package idmap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -140,16 +141,16 @@ func above(root int, subs []user.SubID) []syscall.SysProcIDMap {
 }
 
 // Write gives the new user namespace of process pid its ids by newuidmap and newgidmap.
-func (m *Map) Write(pid int) error {
-	return errors.Join(helper("newuidmap", pid, m.UIDs), helper("newgidmap", pid, m.GIDs))
+func (m *Map) Write(ctx context.Context, pid int) error {
+	return errors.Join(helper(ctx, "newuidmap", pid, m.UIDs), helper(ctx, "newgidmap", pid, m.GIDs))
 }
 
-func helper(name string, pid int, ids []syscall.SysProcIDMap) error {
+func helper(ctx context.Context, name string, pid int, ids []syscall.SysProcIDMap) error {
 	args := []string{strconv.Itoa(pid)}
 	for _, r := range ids {
 		args = append(args, strconv.Itoa(r.ContainerID), strconv.Itoa(r.HostID), strconv.Itoa(r.Size))
 	}
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("map ids: %s: %w: %s", name, err, out)
 	}
 	return nil
