@@ -63,6 +63,16 @@ func (r *roots) take(ctx context.Context, base state) (*openRoot, error) {
 	return o, nil
 }
 
+// inUse returns the driver, or nil as long as no process had to run.
+func (r *roots) inUse() sandbox.Driver {
+	select {
+	case <-r.driver.done:
+		return r.driver.value
+	default:
+		return nil
+	}
+}
+
 // claim takes the root for a process that runs on layers, if it is free and holds a part of them, and returns
 // what is missing on top.
 func (o *openRoot) claim(layers *stack) ([]*pending, bool) {

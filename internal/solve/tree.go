@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
 
 // tree returns the files of layers, waiting until all of them are written. It is made once, and from the tree of
@@ -46,7 +51,15 @@ func (s *solver) makeTree(ctx context.Context, layers *stack) (*rootfs.LayerTree
 	if err != nil {
 		return nil, err
 	}
-	return rootfs.Of(ctx, list, rootfs.Options{Indexes: s.o.Indexes, TempDir: s.o.Layer.Dir})
+	return rootfs.Of(ctx, list, rootfs.Options{Indexes: s.o.Indexes, TempDir: s.o.Layer.Dir, Contents: s.contents})
+}
+
+// contents gives the contents of a file from where a sandbox has it on disk already.
+func (s *solver) contents(diffID v1.Hash, rec *rootfs.Record) (io.ReadCloser, error) {
+	if reader, ok := s.roots.inUse().(sandbox.Reader); ok {
+		return reader.Contents(diffID, rec)
+	}
+	return nil, fs.ErrNotExist
 }
 
 // hasTree says whether the tree of layers, or of some layers of theirs, is there or in the making.
