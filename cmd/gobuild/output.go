@@ -19,15 +19,15 @@ type outputFlags struct {
 	digestFile, nameWithDigestFile, nameTagWithDigestFile string
 }
 
-func (o *outputFlags) register(f *pflag.FlagSet) {
-	f.StringArrayVarP(&o.destinations, "destination", "d", nil, "`reference` to push the image to (repeatable)")
-	f.BoolVar(&o.noPush, "no-push", false, "do not push; destinations only name the image")
-	f.StringVar(&o.ociLayout, "oci-layout-path", "", "write the image to an OCI layout in this `directory`")
-	f.StringVar(&o.tar, "tar-path", "", "write the image to an archive at this `path`, for 'docker load'")
-	f.StringArrayVarP(&o.outputs, "output", "o", nil, "`type=...` of output: local,dest=DIR or tar,dest=FILE (the root filesystem), oci, docker or registry (repeatable)")
-	f.StringVar(&o.digestFile, "digest-file", "", "write the image's digest to this `path`")
-	f.StringVar(&o.nameWithDigestFile, "image-name-with-digest-file", "", "write name@digest of each destination to this `path`")
-	f.StringVar(&o.nameTagWithDigestFile, "image-name-tag-with-digest-file", "", "write name:tag@digest of each destination to this `path`")
+func (f *outputFlags) register(set *pflag.FlagSet) {
+	set.StringArrayVarP(&f.destinations, "destination", "d", nil, "`reference` to push the image to (repeatable)")
+	set.BoolVar(&f.noPush, "no-push", false, "do not push; destinations only name the image")
+	set.StringVar(&f.ociLayout, "oci-layout-path", "", "write the image to an OCI layout in this `directory`")
+	set.StringVar(&f.tar, "tar-path", "", "write the image to an archive at this `path`, for 'docker load'")
+	set.StringArrayVarP(&f.outputs, "output", "o", nil, "`type=...` of output: local,dest=DIR or tar,dest=FILE (the root filesystem), oci, docker or registry (repeatable)")
+	set.StringVar(&f.digestFile, "digest-file", "", "write the image's digest to this `path`")
+	set.StringVar(&f.nameWithDigestFile, "image-name-with-digest-file", "", "write name@digest of each destination to this `path`")
+	set.StringVar(&f.nameTagWithDigestFile, "image-name-tag-with-digest-file", "", "write name:tag@digest of each destination to this `path`")
 }
 
 // apply tells o where the image goes.

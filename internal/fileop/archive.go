@@ -70,6 +70,7 @@ func decompress(r io.Reader, c compression) (io.ReadCloser, error) {
 			return nil, err
 		}
 		return z.IOReadCloser(), nil
+	case compressNone:
 	}
 	return io.NopCloser(r), nil
 }

@@ -97,14 +97,14 @@ func (s *Selection) Close() error {
 // WorkDir makes the directory name and its parents where base does not have them, owned by
 // user, which is "user", "user:group" or the numeric forms; empty is root, and so is a name that base's
 // /etc/passwd does not have. What is there keeps its owner and mode, so that there may be no changes.
-func WorkDir(base rootfs.Tree, name, user string, t time.Time) snapshot.Changes {
+func WorkDir(ctx context.Context, base rootfs.Tree, name, user string, t time.Time) snapshot.Changes {
 	return func(yield func(snapshot.Change, error) bool) {
 		after, err := workDir(base, name, user, t)
 		if err != nil {
 			yield(snapshot.Change{}, err)
 			return
 		}
-		after.emit(context.Background(), yield)
+		after.emit(ctx, yield)
 	}
 }
 

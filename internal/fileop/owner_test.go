@@ -73,18 +73,18 @@ func TestWorkDirOwner(t *testing.T) {
 		"app:nogrp": "d 0755 5:6 0 a\nd 0755 5:6 0 a/b\n",
 		"8:nogrp":   "d 0755 8:8 0 a\nd 0755 8:8 0 a/b\n",
 	} {
-		got, err := list(t, fileop.WorkDir(base, "/a/b", user, made()))
+		got, err := list(t, fileop.WorkDir(t.Context(), base, "/a/b", user, made()))
 		must(t, err)
 		if got != want {
 			t.Errorf("USER %q:\n%s", user, got)
 		}
 	}
-	got, err := list(t, fileop.WorkDir(base, "/there/x/../y/", "app", made()))
+	got, err := list(t, fileop.WorkDir(t.Context(), base, "/there/x/../y/", "app", made()))
 	must(t, err)
 	if want := "d 0700 1:1 0 there\nd 0755 5:6 0 there/y\n"; got != want {
 		t.Errorf("existing parent:\n%s", got)
 	}
-	if got, err := list(t, fileop.WorkDir(nil, "/", "", made())); got != "" || err != nil {
+	if got, err := list(t, fileop.WorkDir(t.Context(), nil, "/", "", made())); got != "" || err != nil {
 		t.Errorf("root: %q, %v", got, err)
 	}
 }

@@ -155,7 +155,7 @@ func expand(ctx context.Context, t rootfs.Tree, pattern string) ([]string, error
 
 // expansion matches a pattern against names below a directory.
 type expansion struct {
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // it lives for one call
 	tree    rootfs.Tree
 	pattern string
 	parts   []string

@@ -72,9 +72,9 @@ func TestLikeBuildKit(t *testing.T) {
 			var got string
 			var err error
 			if path, ok := strings.CutPrefix(c.line, "WORKDIR "); ok {
-				got, err = list(t, fileop.WorkDir(base, path, "", time.Unix(0, 0)))
+				got, err = list(t, fileop.WorkDir(t.Context(), base, path, "", time.Unix(0, 0)))
 			} else {
-				tree := rootfs.Tree(context)
+				tree := context
 				if strings.Contains(c.line, "--from=base") {
 					tree = base
 				}

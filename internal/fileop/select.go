@@ -185,7 +185,7 @@ func fileOf(fi fs.FileInfo) (file, error) {
 
 // walker collects the files below an item.
 type walker struct {
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // it lives for one call
 	item    *item
 	filter  *filter
 	pending []file // parents on the way down that are not selected

@@ -19,7 +19,7 @@ import (
 // unpacker extracts a tar archive into a directory of a tree, as if chrooted into that directory: links and ".."
 // do not lead out of it.
 type unpacker struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // it lives for one call
 	tree *tree
 	dest string
 	own  *owner    // of all entries; nil keeps the archive's owners

@@ -26,7 +26,7 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 func (w *watched) check() error {
-	fi, err := w.File.Stat()
+	fi, err := w.Stat()
 	if err != nil {
 		return err
 	}

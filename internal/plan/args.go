@@ -63,7 +63,7 @@ func addGlobalArgs(v *vars, args []instructions.ArgCommand, buildArgs map[string
 }
 
 // proxyNames may be given as build arguments without a declaration, in upper or lower case.
-var proxyNames = [...]string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"}
+var proxyNames = [...]string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"} //nolint:gochecknoglobals // a constant table
 
 // proxies are the variables that the predefined proxy arguments put into every process. Where both spellings are given the
 // lower one wins.

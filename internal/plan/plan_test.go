@@ -163,7 +163,7 @@ func checkPlan(t *testing.T, p *Plan) {
 		if s.ID != i+1 || s.Image == nil || s.Name == "" || s.Source.Line == 0 {
 			t.Fatalf("step %d is incomplete: %+v", i+1, s)
 		}
-		below := 0
+		var below int
 		if s.Base == nil {
 			switch s.Op.(type) {
 			case Pull, Scratch:

@@ -101,7 +101,7 @@ func (s *solver) workDir(ctx context.Context, n *node, op plan.WorkDir, base sta
 	if err != nil {
 		return state{}, err
 	}
-	return s.written(ctx, n, base, fileop.WorkDir(tree, op.Path, op.User, s.now()))
+	return s.written(ctx, n, base, fileop.WorkDir(ctx, tree, op.Path, op.User, s.now()))
 }
 
 // written writes changes as a step's layer.

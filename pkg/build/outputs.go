@@ -61,8 +61,9 @@ func (o Options) exporter(out push.Output, files rootfs.Options) (push.Exporter,
 			tag = out.Names[0]
 		}
 		return push.OCILayout(out.Dest, tag), nil
+	default:
+		return nil, fmt.Errorf("unknown type of output %q", out.Type)
 	}
-	return nil, fmt.Errorf("unknown type of output %q", out.Type)
 }
 
 // streamed is the exporter of an output that goes to standard output.
@@ -77,6 +78,7 @@ func (o Options) streamed(out push.Output, files rootfs.Options) (push.Exporter,
 		return push.DockerArchiveTo(o.Stdout, out.Names)
 	case push.OutputOCI:
 		return push.OCIArchiveTo(o.Stdout, out.Names)
+	default:
+		return nil, fmt.Errorf("output of type %s cannot go to standard output", out.Type)
 	}
-	return nil, fmt.Errorf("output of type %s cannot go to standard output", out.Type)
 }

@@ -186,7 +186,7 @@ func TestTrigger(t *testing.T) {
 func TestErrorKeepsAnEarlierPosition(t *testing.T) {
 	f := mustParse(t, "FROM a\nRUN x\n")
 	first := f.Error(lineRange(2), errors.New("x"))
-	if got := f.Error(lineRange(1), fmt.Errorf("wrapped: %w", first)); got != first {
+	if got := f.Error(lineRange(1), fmt.Errorf("wrapped: %w", first)); !errors.Is(got, first) {
 		t.Errorf("error is %v, want %v", got, first)
 	}
 	if f.Error(lineRange(1), nil) != nil {

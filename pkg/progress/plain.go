@@ -67,6 +67,7 @@ func (p *plain) step(e Event) {
 		fmt.Fprintf(&p.buf, "#%d ERROR: %s\n", e.Step, e.Text)
 	case Output:
 		s.output(p, e)
+	case StepStarted, Warning, Info: // the step's name was all
 	}
 }
 

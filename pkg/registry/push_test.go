@@ -393,7 +393,12 @@ func TestCancelledPushSaysWhy(t *testing.T) {
 	if !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}
-	if resp, err := http.Head("http://" + p.Host + "/v2/x/manifests/latest"); err != nil || resp.StatusCode != 404 {
-		t.Errorf("the tag is there: %v, %v", resp, err)
+	resp, err := http.Head("http://" + p.Host + "/v2/x/manifests/latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("the tag is there: %v", resp.Status)
 	}
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,7 +53,7 @@ func (t *impatient) RoundTrip(in *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(req)
 	if err != nil {
 		defer end()
-		if context.Cause(ctx) == error(stalled) {
+		if errors.Is(context.Cause(ctx), stalled) {
 			return nil, stalled
 		}
 		return nil, err
@@ -99,7 +100,7 @@ func (b *receivedBody) Read(p []byte) (int, error) {
 	b.watch.timer.Reset(b.watch.after)
 	n, err := b.ReadCloser.Read(p)
 	b.watch.timer.Stop()
-	if err != nil && context.Cause(b.ctx) == error(b.stalled) {
+	if err != nil && errors.Is(context.Cause(b.ctx), b.stalled) {
 		err = b.stalled
 	}
 	return n, err
