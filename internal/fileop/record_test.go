@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gobuild-dev/gobuild/internal/fileop"
-	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
 const recordFile = "testdata/buildkit.txt"
