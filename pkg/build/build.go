@@ -39,11 +39,15 @@ type Result struct {
 	Receipts []push.Receipt
 }
 
+// StepError says which step failed, and holds the last lines of its output. It wraps a *sandbox.ExitError if the step's
+// process ended with a status other than zero.
+type StepError = solve.StepError
+
 // Build builds an image and exports it. Nothing is exported, but layers that no manifest names yet, unless all
 // steps succeed.
 //
 // Errors that a line of the Dockerfile causes are a *dockerfile.Error; the failure of a step is a
-// *solve.StepError; those of a registry wrap go-containerregistry's *transport.Error. When ctx is done, all
+// *StepError; those of a registry wrap go-containerregistry's *transport.Error. When ctx is done, all
 // processes are killed and the error is context.Cause(ctx).
 func Build(ctx context.Context, o Options) (*Result, error) {
 	o, err := o.withDefaults()
