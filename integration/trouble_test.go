@@ -3,7 +3,6 @@ package integration
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -309,40 +308,29 @@ func TestForgedBlob(t *testing.T) {
 // TestContextThatChanges changes a file after its key was made and before it is copied.
 func TestContextThatChanges(t *testing.T) {
 	t.Parallel()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := newGate(t)
 	s := newSite(t, map[string]string{
-		"Dockerfile": "FROM " + busybox(t) + "\nRUN nc 127.0.0.1 " + port + " </dev/null\nCOPY app /\n", "app": "before",
+		"Dockerfile": "FROM " + busybox(t) + "\nRUN " + g.wait + "\nCOPY app /\n", "app": "before",
 	})
-	changed := make(chan error, 1)
-	go func() {
-		c, err := l.Accept()
-		if err == nil {
-			err = os.WriteFile(filepath.Join(s.context, "app"), []byte("after!"), 0o644)
-			c.Close()
-		}
-		changed <- err
-	}()
-	out, err := s.build("--destination", repo(t, "1"))
-	if err := <-changed; err != nil {
-		t.Fatal(err)
-	}
-	if err != nil {
+	r := s.start(s.args("--destination", repo(t, "1"))...)
+	open := g.arrive(1)
+	s.lay(map[string]string{"app": "after!"})
+	open()
+	if out, err := r.wait(); err != nil {
 		if !strings.Contains(out, "changed during the build") {
 			t.Errorf("the error does not say why:\n%s", out)
 		}
 		absent(t, repo(t, "1"))
 	}
+	// The step may have to run again: the end of the first build can come before its layer is kept.
+	go func() {
+		for c, err := g.l.Accept(); err == nil; c, err = g.l.Accept() {
+			c.Close()
+		}
+	}()
 	// Whatever was done then, what was before must not come back from the cache as what is now, nor the reverse.
-	for _, content := range []string{"after!", "before"} {
-		s.lay(map[string]string{"Dockerfile": "FROM " + busybox(t) + "\nCOPY app /\n", "app": content})
+	for _, content := range []string{"before", "after!"} {
+		s.lay(map[string]string{"app": content})
 		s.mustBuild("--destination", repo(t, "2"))
 		if got := files(t, pull(t.Context(), t, repo(t, "2")))["app"]; got != content {
 			t.Errorf("app is %q, want %q", got, content)
