@@ -108,6 +108,7 @@ func (s *solver) make(ctx context.Context, n *node) (state, error) {
 
 // pull puts the layers of a base image on the stack. It fetches none of them.
 func (s *solver) pull(ctx context.Context, n *node, op plan.Pull) (state, error) {
+	s.emit(n, progress.StepStarted, "")
 	img, err := s.o.Image(ctx, op, n.step.Platform)
 	if err != nil {
 		return state{}, err
@@ -116,6 +117,7 @@ func (s *solver) pull(ctx context.Context, n *node, op plan.Pull) (state, error)
 	if err != nil {
 		return state{}, err
 	}
+	s.emit(n, progress.StepDone, "")
 	var st state
 	for _, l := range layers {
 		st.layers = st.layers.push(ready(Layer{Layer: l, Base: true}))
