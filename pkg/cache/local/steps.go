@@ -50,6 +50,9 @@ func (s *Store) Get(_ context.Context, k cache.Key) (cache.Entry, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return cache.Entry{}, fmt.Errorf("read step result %q: %w", name, err)
 	}
+	if f.Created.IsZero() {
+		return cache.Entry{}, cache.ErrMiss // none that was written here, whatever it is
+	}
 	e := cache.Entry{Created: f.Created, Step: f.Step}
 	if f.Below != "" {
 		if e.Below, err = v1.NewHash(f.Below); err != nil {
