@@ -15,6 +15,8 @@
 //	    no builder can build it, and gobuild says TEXT
 //	refuse ENTRY TEXT
 //	    gobuild alone cannot build it, and says TEXT, which is the entry ENTRY of docs/differences.md
+//	except DRIVER ENTRY
+//	    the entry ENTRY of docs/differences.md says why the case is not for this driver
 //	allow ENTRY PATTERN
 //	    difference lines that match the regular expression are the entry ENTRY of docs/differences.md
 //	mkdir MODE PATH | chmod MODE PATH | chown UID:GID PATH | mtime TIME PATH | setxattr NAME VALUE PATH
@@ -54,8 +56,10 @@ type Case struct {
 	// Refuse is set when gobuild refuses on purpose what BuildKit builds.
 	Refuse *Refusal
 	Allows []Allow
-	Images []Image
-	Bases  []Base
+	// Exceptions maps drivers that the case is not for to headings in docs/differences.md.
+	Exceptions map[string]string
+	Images     []Image
+	Bases      []Base
 
 	archive *txtar.Archive
 	ops     []op
@@ -98,6 +102,7 @@ func Read(file string) (*Case, error) {
 	c := &Case{
 		Name:       strings.TrimSuffix(filepath.Base(file), ".txtar"),
 		Dockerfile: "Dockerfile",
+		Exceptions: map[string]string{},
 		archive:    txtar.Parse(data),
 	}
 	for i, line := range strings.Split(string(c.archive.Comment), "\n") {
@@ -139,7 +144,7 @@ func split(line string) ([]string, error) {
 
 func (c *Case) directive(line int, words []string) error {
 	name, args := words[0], words[1:]
-	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2, "refuse": 2}[name]
+	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2, "refuse": 2, "except": 2}[name]
 	if ok && len(args) != want {
 		return fmt.Errorf("%s: want %d words, got %d", name, want, len(args))
 	}
@@ -158,6 +163,8 @@ func (c *Case) directive(line int, words []string) error {
 		if c.Fail = args[0]; c.Fail == "" {
 			return fmt.Errorf("fail: want a text")
 		}
+	case "except":
+		c.Exceptions[args[0]] = args[1]
 	case "refuse":
 		c.Refuse = &Refusal{Entry: args[0], Text: args[1]}
 	case "allow":
@@ -191,6 +198,9 @@ func (c *Case) Entries() []string {
 	var entries []string
 	for _, a := range c.Allows {
 		entries = append(entries, a.Entry)
+	}
+	for _, entry := range c.Exceptions {
+		entries = append(entries, entry)
 	}
 	if c.Refuse != nil {
 		entries = append(entries, c.Refuse.Entry)

@@ -67,6 +67,16 @@ func (c *Case) Mentions(text string) bool {
 	return slices.ContainsFunc(c.archive.Files, func(f txtar.File) bool { return bytes.Contains(f.Data, []byte(text)) })
 }
 
+// Runs says whether a Dockerfile of the case may hold a RUN.
+func (c *Case) Runs() bool {
+	for _, f := range c.archive.Files {
+		if bytes.Contains(bytes.ToUpper(f.Data), []byte("RUN ")) {
+			return true
+		}
+	}
+	return false
+}
+
 // Lay writes the files of the case below dir, which exists and is empty. refs are the references of images by name.
 func (c *Case) Lay(dir string, refs map[string]string) (Dirs, error) {
 	d := Dirs{Context: filepath.Join(dir, "context"), Aside: filepath.Join(dir, "aside")}

@@ -23,7 +23,8 @@ type Comparer struct {
 // Compare returns the differences between two images, one per line, in a fixed order; none when they are
 // equal. A time of modification counts when at least one side's lies before since, when
 // both builds had yet to begin: what they write themselves bears the time of writing. That of a directory counts
-// when the wanted one does. A time that is wanted in whole seconds is compared in whole seconds. The times of creation in the config and the digests of layers never count.
+// when the wanted one does. A time that is wanted in whole seconds is compared in whole seconds. Of times of creation in the
+// config it counts whether there are any. The digests of layers never count.
 func (c *Comparer) Compare(want, got v1.Image, since time.Time) ([]string, error) {
 	diffs, err := manifests(want, got)
 	if err != nil {
