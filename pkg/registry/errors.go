@@ -19,7 +19,7 @@ import (
 // Error says what could not be done with a registry, and what would help. The registry's own answer, where
 // there was one, is a *transport.Error below it; see also [Status].
 type Error struct {
-	// Op is what was done: "pull image", "push image", "upload layer".
+	// Op is what was done: "pull image", "push image", "upload layer sha256:... to".
 	Op string
 	// Ref is the reference as the user gave it, or the repository.
 	Ref string

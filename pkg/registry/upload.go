@@ -140,7 +140,7 @@ func (c *Client) uploadLayer(ctx context.Context, repo name.Repository, layer v1
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return c.fail("upload layer", desc.Digest.String()+" to "+repo.Name(), repo, t.who(), err)
+		return c.fail("upload layer "+desc.Digest.String()+" to", repo.Name(), repo, t.who(), err)
 	}
 	u.repos = append(u.repos, repo.RepositoryStr())
 	return nil
