@@ -139,7 +139,8 @@ func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer) {
 func compareImages(ctx context.Context, t *testing.T, c *casefile.Case, comparer *imagediff.Comparer, ref string) {
 	t.Helper()
 	oracle := registry(t).Addr + "/cases/" + c.Name + ":oracle"
-	diffs, err := comparer.Compare(pull(ctx, t, oracle), pull(ctx, t, ref), world.since)
+	o := imagediff.Options{Since: world.since, ExactTimes: c.ExactTimes}
+	diffs, err := comparer.Compare(pull(ctx, t, oracle), pull(ctx, t, ref), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -270,7 +270,7 @@ func files(t *testing.T, img v1.Image) map[string]string {
 func sameImages(t *testing.T, want, got v1.Image, since time.Time) {
 	t.Helper()
 	var c imagediff.Comparer
-	diffs, err := c.Compare(want, got, since)
+	diffs, err := c.Compare(want, got, imagediff.Options{Since: since})
 	if err != nil {
 		t.Fatal(err)
 	}

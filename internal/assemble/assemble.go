@@ -29,8 +29,8 @@ type Options struct {
 	Docker bool
 	// Annotations go into the manifest.
 	Annotations map[string]string
-	// Now is the time of an image that has no other, because no layer and no base has one.
-	Now time.Time
+	// Epoch, when not zero, is the time of everything new that has no other.
+	Epoch time.Time
 }
 
 // Image returns the image of config and layers, the lowest layer first. It reads no layer's bytes.
@@ -46,7 +46,7 @@ func Image(config *dockerspec.DockerOCIImage, layers []Layer, o Options) (v1.Ima
 		}
 		img.RootFS.DiffIDs[i] = digest.Digest(diffID.String())
 	}
-	img.History = history(config.History, layers, o.Now)
+	img.History = history(config.History, layers, o.Epoch)
 	if n := len(img.History); n > 0 {
 		img.Created = img.History[n-1].Created
 	}

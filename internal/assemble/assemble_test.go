@@ -27,23 +27,30 @@ func TestHistoryTimes(t *testing.T) {
 	for name, tc := range map[string]struct {
 		entries []ocispec.History
 		layers  []Layer
-		want    []int64
+		epoch   time.Time
+		want    []int64 // zero for none
 	}{
 		"metadata-before-first-new-layer-is-not-as-old-as-base": {
-			[]ocispec.History{full(at(1)), empty(nil), full(nil), empty(nil)}, []Layer{base, made(9)}, []int64{1, 9, 9, 9}},
-		"metadata-only-takes-base-time": {[]ocispec.History{full(at(1)), empty(nil)}, []Layer{base}, []int64{1, 1}},
+			[]ocispec.History{full(at(1)), empty(nil), full(nil), empty(nil)}, []Layer{base, made(9)}, time.Time{}, []int64{1, 9, 9, 9}},
+		"metadata-only-takes-base-time": {[]ocispec.History{full(at(1)), empty(nil)}, []Layer{base}, time.Time{}, []int64{1, 1}},
 		"later-metadata-takes-entry-before": {
-			[]ocispec.History{full(at(1)), empty(nil), full(nil), empty(nil), full(nil)}, []Layer{base, made(5), made(7)}, []int64{1, 5, 5, 5, 7}},
-		"nothing-has-a-time":            {[]ocispec.History{empty(nil)}, nil, []int64{100}},
-		"base-without-history":          {[]ocispec.History{full(nil)}, []Layer{base, made(4)}, []int64{4, 4}},
-		"entries-too-many-become-empty": {[]ocispec.History{full(at(1)), full(at(2)), full(nil)}, []Layer{base, made(3)}, []int64{1, 2, 3}},
+			[]ocispec.History{full(at(1)), empty(nil), full(nil), empty(nil), full(nil)}, []Layer{base, made(5), made(7)}, time.Time{}, []int64{1, 5, 5, 5, 7}},
+		"nothing-has-a-time":            {[]ocispec.History{empty(nil)}, nil, time.Time{}, []int64{0}},
+		"epoch-is-for-all-that-is-new":  {[]ocispec.History{full(at(1)), empty(nil), full(nil)}, []Layer{base, made(100)}, *at(100), []int64{1, 100, 100}},
+		"epoch-without-new-layer":       {[]ocispec.History{full(at(1)), empty(nil)}, []Layer{base}, *at(100), []int64{1, 100}},
+		"base-without-history":          {[]ocispec.History{full(nil)}, []Layer{base, made(4)}, time.Time{}, []int64{4, 4}},
+		"entries-too-many-become-empty": {[]ocispec.History{full(at(1)), full(at(2)), full(nil)}, []Layer{base, made(3)}, time.Time{}, []int64{1, 2, 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := history(tc.entries, tc.layers, *at(100))
+			got := history(tc.entries, tc.layers, tc.epoch)
 			var times []int64
 			fullEntries := 0
 			for _, h := range got {
-				times = append(times, h.Created.Unix())
+				if h.Created == nil {
+					times = append(times, 0)
+				} else {
+					times = append(times, h.Created.Unix())
+				}
 				if !h.EmptyLayer {
 					fullEntries++
 				}
@@ -68,7 +75,7 @@ func TestImageIsValid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		img, err := Image(config, []Layer{{l, *at(3)}}, Options{Docker: docker, Now: *at(1)})
+		img, err := Image(config, []Layer{{l, *at(3)}}, Options{Docker: docker, Epoch: *at(1)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,11 +9,11 @@ import (
 // unknownLayer is the comment of history entries for layers that no history tells of, as BuildKit writes it.
 const unknownLayer = "buildkit.exporter.image.v0"
 
-// history returns entries that match layers one to one where they are not empty, all with a time.
+// history returns entries that match layers one to one where they are not empty, all with a time if there is any.
 //
 // Tools attribute layers to entries by counting, and bases with a history that does not match their
 // layers exist: entries too many are made empty, from the oldest, and entries that are missing are added.
-func history(entries []ocispec.History, layers []Layer, now time.Time) []ocispec.History {
+func history(entries []ocispec.History, layers []Layer, epoch time.Time) []ocispec.History {
 	out := append([]ocispec.History(nil), entries...)
 	full := 0
 	for _, h := range out {
@@ -34,7 +34,7 @@ func history(entries []ocispec.History, layers []Layer, now time.Time) []ocispec
 		out = append(out, ocispec.History{Comment: unknownLayer})
 	}
 	setLayerTimes(out, layers)
-	fillTimes(out, now)
+	fillTimes(out, epoch)
 	return out
 }
 
@@ -53,30 +53,37 @@ func setLayerTimes(entries []ocispec.History, layers []Layer) {
 	}
 }
 
-// fillTimes gives entries without a time one, as BuildKit does: the first of them that of the first entry after it
-// that has one, so that nothing new looks as old as the base, and later ones that of the entry before. Only an image
-// with no new layer takes the base's time, and one with no time at all takes now. Thus a rebuild from the cache has
-// the times of the first build.
-func fillTimes(entries []ocispec.History, now time.Time) {
+// fillTimes gives entries without a time one, as BuildKit does: epoch when it is not zero, and otherwise the first of
+// them that of the first entry after it that has one, so that nothing new looks as old as the base, and later
+// ones that of the entry before. Only an image with no new layer takes the base's time, and one that has no time at
+// all stays without. Thus a rebuild from the cache has the times of the first build.
+func fillTimes(entries []ocispec.History, epoch time.Time) {
 	firstGap := 0
 	for firstGap < len(entries) && entries[firstGap].Created != nil {
 		firstGap++
 	}
-	at := &now
-	if firstGap > 0 {
+	at := firstTime(entries[firstGap:])
+	if at == nil && firstGap > 0 {
 		at = entries[firstGap-1].Created
 	}
-	for _, h := range entries[firstGap:] {
-		if h.Created != nil {
-			at = h.Created
-			break
-		}
-	}
 	for i := firstGap; i < len(entries); i++ {
-		if entries[i].Created != nil {
+		switch {
+		case entries[i].Created != nil:
 			at = entries[i].Created
-			continue
+		case !epoch.IsZero():
+			entries[i].Created = &epoch
+		default:
+			entries[i].Created = at
 		}
-		entries[i].Created = at
 	}
+}
+
+// firstTime is the time of the first entry that has one, or nil.
+func firstTime(entries []ocispec.History) *time.Time {
+	for _, h := range entries {
+		if h.Created != nil {
+			return h.Created
+		}
+	}
+	return nil
 }

@@ -206,12 +206,8 @@ func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.R
 	for i, l := range r.Layers {
 		layers[i] = assemble.Layer{Layer: l.Layer, Created: l.Created}
 	}
-	now := time.Now()
-	if !o.Epoch.IsZero() {
-		now = o.Epoch
-	}
 	img, err := assemble.Image(r.Step.Image, layers, assemble.Options{
-		Docker: o.DockerMediaTypes, Annotations: o.Annotations, Now: now,
+		Docker: o.DockerMediaTypes, Annotations: o.Annotations, Epoch: o.Epoch,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("assemble image: %w", err)

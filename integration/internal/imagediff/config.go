@@ -33,20 +33,21 @@ func manifests(want, got v1.Image) ([]string, error) {
 	return out, nil
 }
 
-// configs compares the whole config of two images, unknown fields included, but for layers and for when times are.
-func configs(want, got v1.Image) ([]string, error) {
-	w, err := config(want)
+// configs compares the whole config of two images, unknown fields included, but for layers, and for when times are
+// unless exact is set.
+func configs(want, got v1.Image, exact bool) ([]string, error) {
+	w, err := config(want, exact)
 	if err != nil {
 		return nil, fmt.Errorf("wanted config: %w", err)
 	}
-	g, err := config(got)
+	g, err := config(got, exact)
 	if err != nil {
 		return nil, fmt.Errorf("config got: %w", err)
 	}
 	return values(nil, "config", w, g), nil
 }
 
-func config(img v1.Image) (map[string]any, error) {
+func config(img v1.Image, exact bool) (map[string]any, error) {
 	raw, err := img.RawConfigFile()
 	if err != nil {
 		return nil, err
@@ -57,25 +58,25 @@ func config(img v1.Image) (map[string]any, error) {
 	if err := dec.Decode(&c); err != nil {
 		return nil, err
 	}
-	timeless(c)
+	timeless(c, exact)
 	if root, ok := c["rootfs"].(map[string]any); ok {
 		delete(root, "diff_ids")
 	}
 	if history, ok := c["history"].([]any); ok {
 		for _, h := range history {
 			if m, ok := h.(map[string]any); ok {
-				timeless(m)
+				timeless(m, exact)
 			}
 		}
 	}
 	return c, nil
 }
 
-// timeless leaves of a time of creation only whether there is one.
-func timeless(m map[string]any) {
+// timeless leaves of a time of creation only whether there is one, unless exact is set.
+func timeless(m map[string]any, exact bool) {
 	if m["created"] == nil {
 		delete(m, "created")
-	} else {
+	} else if !exact {
 		m["created"] = "some time"
 	}
 }

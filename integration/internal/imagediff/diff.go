@@ -20,17 +20,23 @@ type Comparer struct {
 	layers map[v1.Hash]func() ([]entry, error)
 }
 
+// Options say which times count.
+type Options struct {
+	// Since is when both builds had yet to begin. A time of modification counts when at least one side's lies before
+	// it: what builds write themselves bears the time of writing. That of a directory counts when the wanted one does.
+	Since time.Time
+	// ExactTimes makes times of creation in the config count. Otherwise it counts whether there are any.
+	ExactTimes bool
+}
+
 // Compare returns the differences between two images, one per line, in a fixed order; none when they are
-// equal. A time of modification counts when at least one side's lies before since, when
-// both builds had yet to begin: what they write themselves bears the time of writing. That of a directory counts
-// when the wanted one does. A time that is wanted in whole seconds is compared in whole seconds. Of times of creation in the
-// config it counts whether there are any. The digests of layers never count.
-func (c *Comparer) Compare(want, got v1.Image, since time.Time) ([]string, error) {
+// equal. A time that is wanted in whole seconds is compared in whole seconds. The digests of layers never count.
+func (c *Comparer) Compare(want, got v1.Image, o Options) ([]string, error) {
 	diffs, err := manifests(want, got)
 	if err != nil {
 		return nil, err
 	}
-	conf, err := configs(want, got)
+	conf, err := configs(want, got, o.ExactTimes)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +50,7 @@ func (c *Comparer) Compare(want, got v1.Image, since time.Time) ([]string, error
 	}
 	diffs = append(diffs, conf...)
 	diffs = append(diffs, layers(w, g)...)
-	return append(diffs, trees(w.tree, g.tree, since)...), nil
+	return append(diffs, trees(w.tree, g.tree, o.Since)...), nil
 }
 
 // image is an image read in full.

@@ -67,7 +67,7 @@ func imageOf(t *testing.T, layers ...v1.Layer) v1.Image {
 
 func compare(t *testing.T, want, got v1.Image) []string {
 	t.Helper()
-	diffs, err := new(Comparer).Compare(want, got, old().Add(time.Hour))
+	diffs, err := new(Comparer).Compare(want, got, Options{Since: old().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestCompareSeesEveryAlteration(t *testing.T) {
 		{"link before target", func(h []tar.Header) []tar.Header { h[1], h[2] = h[2], h[1]; return h }, []string{"hard link"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := new(Comparer).Compare(imageOf(t, layer(t, base()...)), imageOf(t, layer(t, test.alter(base())...)), old().Add(time.Hour))
+			got, err := new(Comparer).Compare(imageOf(t, layer(t, base()...)), imageOf(t, layer(t, test.alter(base())...)), Options{Since: old().Add(time.Hour)})
 			if err != nil {
 				got = []string{err.Error()}
 			}
