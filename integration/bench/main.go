@@ -72,7 +72,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := b.bases(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("%-22s %12s %12s %8s %14s\n", "workload", "gobuild", "BuildKit", "ratio", "gobuild's peak")
+	fmt.Printf("%-22s %12s %12s %8s %14s %11s\n", "workload", "gobuild", "BuildKit", "ratio", "gobuild's peak", "its CPU")
 	for _, w := range workloads() {
 		if !strings.Contains(w.name, b.only) {
 			continue
@@ -145,7 +145,7 @@ func count(img v1.Image) (n int64, err error) {
 func (b *bench) measure(ctx context.Context, w workload) error {
 	dir := filepath.Join(b.dir, "context")
 	defer os.RemoveAll(dir)
-	var mine, theirs []time.Duration
+	var mine, theirs, busy []time.Duration
 	var peak int64
 	for round := range b.rounds {
 		if err := os.RemoveAll(dir); err != nil {
@@ -155,36 +155,43 @@ func (b *bench) measure(ctx context.Context, w workload) error {
 			return err
 		}
 		ref := fmt.Sprintf("%s/bench/%s-%d", b.registry.Addr, w.name, round)
-		d, rss, err := b.buildWithGobuild(ctx, dir, ref+":gobuild")
+		u, err := b.buildWithGobuild(ctx, dir, ref+":gobuild")
 		if err != nil {
 			return err
 		}
-		mine, peak = append(mine, d), max(peak, rss)
-		if d, err = b.buildWithBuildKit(ctx, dir, ref+"-buildkit:1"); err != nil {
+		mine, busy, peak = append(mine, u.wall), append(busy, u.cpu), max(peak, u.peak)
+		d, err := b.buildWithBuildKit(ctx, dir, ref+"-buildkit:1")
+		if err != nil {
 			return err
 		}
 		theirs = append(theirs, d)
 	}
 	m, t := median(mine), median(theirs)
-	fmt.Printf("%-22s %11.2fs %11.2fs %7.2fx %10.0f MiB   rounds: %v against %v\n", w.name, m.Seconds(), t.Seconds(),
-		t.Seconds()/m.Seconds(), float64(peak)/1024, rounded(mine), rounded(theirs))
+	fmt.Printf("%-22s %11.2fs %11.2fs %7.2fx %10.0f MiB %10.2fs   rounds: %v against %v\n", w.name, m.Seconds(), t.Seconds(),
+		t.Seconds()/m.Seconds(), float64(peak)/1024, median(busy).Seconds(), rounded(mine), rounded(theirs))
 	return nil
 }
 
-// buildWithGobuild returns the wall time, and the largest resident set of the program and of each process that it
-// waited for, in KiB.
-func (b *bench) buildWithGobuild(ctx context.Context, dir, ref string) (time.Duration, int64, error) {
+// usage is what a build has taken.
+type usage struct {
+	wall, cpu time.Duration
+	peak      int64 // largest resident set of the program and of each process that it waited for, in KiB
+}
+
+func (b *bench) buildWithGobuild(ctx context.Context, dir, ref string) (usage, error) {
 	work := filepath.Join(b.dir, "work")
 	defer os.RemoveAll(work)
 	cmd := exec.CommandContext(ctx, b.gobuild, "--context", dir, "--destination", ref, "--insecure-registry", b.registry.Addr,
 		"--work-dir", work, "--progress", "plain")
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
-	elapsed := time.Since(start)
+	u := usage{wall: time.Since(start)}
 	if err != nil {
-		return 0, 0, fmt.Errorf("gobuild: %w\n%s", err, out)
+		return usage{}, fmt.Errorf("gobuild: %w\n%s", err, out)
 	}
-	return elapsed, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss, nil
+	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	u.peak = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
+	return u, nil
 }
 
 func (b *bench) buildWithBuildKit(ctx context.Context, dir, ref string) (time.Duration, error) {
