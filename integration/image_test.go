@@ -173,3 +173,27 @@ func put(t *testing.T, file, data string) {
 		t.Fatal(err)
 	}
 }
+
+// TestEpochHoldsForCachedSteps builds without an epoch first: what that build has kept must not show when there is one.
+func TestEpochHoldsForCachedSteps(t *testing.T) {
+	ctx := t.Context()
+	dir, work := t.TempDir(), filepath.Join(t.TempDir(), "w")
+	put(t, filepath.Join(dir, "Dockerfile"), "FROM "+busybox(t)+"\nCOPY Dockerfile /f\nRUN true\nENV A=1\n")
+	job := parts.Job{Context: dir, Dockerfile: "Dockerfile", Destination: registry(t).Addr + "/epoch:1"}
+	for _, epoch := range []string{"", "1600000000"} {
+		t.Setenv("SOURCE_DATE_EPOCH", epoch)
+		if _, err := runGobuild(ctx, t, args(job, work)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := pull(ctx, t, job.Destination).ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := time.Unix(1600000000, 0)
+	for _, h := range c.History[1:] {
+		if !h.Created.Equal(want) {
+			t.Errorf("%s: created %v, want %v", h.CreatedBy, h.Created.UTC(), want.UTC())
+		}
+	}
+}

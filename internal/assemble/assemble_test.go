@@ -36,7 +36,7 @@ func TestHistoryTimes(t *testing.T) {
 		"later-metadata-takes-entry-before": {
 			[]ocispec.History{full(at(1)), empty(nil), full(nil), empty(nil), full(nil)}, []Layer{base, made(5), made(7)}, time.Time{}, []int64{1, 5, 5, 5, 7}},
 		"nothing-has-a-time":            {[]ocispec.History{empty(nil)}, nil, time.Time{}, []int64{0}},
-		"epoch-is-for-all-that-is-new":  {[]ocispec.History{full(at(1)), empty(nil), full(nil)}, []Layer{base, made(100)}, *at(100), []int64{1, 100, 100}},
+		"epoch-is-for-all-that-is-new":  {[]ocispec.History{full(at(1)), empty(nil), full(nil)}, []Layer{base, made(9)}, *at(100), []int64{1, 100, 100}},
 		"epoch-without-new-layer":       {[]ocispec.History{full(at(1)), empty(nil)}, []Layer{base}, *at(100), []int64{1, 100}},
 		"base-without-history":          {[]ocispec.History{full(nil)}, []Layer{base, made(4)}, time.Time{}, []int64{4, 4}},
 		"entries-too-many-become-empty": {[]ocispec.History{full(at(1)), full(at(2)), full(nil)}, []Layer{base, made(3)}, time.Time{}, []int64{1, 2, 3}},

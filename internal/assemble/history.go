@@ -33,20 +33,23 @@ func history(entries []ocispec.History, layers []Layer, epoch time.Time) []ocisp
 	for ; full < len(layers); full++ {
 		out = append(out, ocispec.History{Comment: unknownLayer})
 	}
-	setLayerTimes(out, layers)
+	setLayerTimes(out, layers, epoch)
 	fillTimes(out, epoch)
 	return out
 }
 
-// setLayerTimes gives entries of new layers the time of their layer.
-func setLayerTimes(entries []ocispec.History, layers []Layer) {
+// setLayerTimes gives entries of new layers the time of their layer, or epoch when it is not zero: a layer may come
+// from a build that had none.
+func setLayerTimes(entries []ocispec.History, layers []Layer, epoch time.Time) {
 	next := 0
 	for i := range entries {
 		if entries[i].EmptyLayer {
 			continue
 		}
 		if created := layers[next].Created; !created.IsZero() {
-			created = created.UTC()
+			if created = created.UTC(); !epoch.IsZero() {
+				created = epoch
+			}
 			entries[i].Created = &created
 		}
 		next++
