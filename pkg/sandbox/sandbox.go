@@ -41,7 +41,8 @@ type Root interface {
 	// the next change is asked for.
 	Changes(ctx context.Context) snapshot.Changes
 
-	// Commit says, once for each Changes and in their order, which layer they became, so that a later
+	// Commit says, once for each Changes and in their order, and without waiting for later ones, whose sequences
+	// may wait for it, which layer they became, so that a later
 	// Open of a stack with that layer need not extract it; nil says that they were no change. It may be called from
 	// another goroutine, while other methods run.
 	Commit(layer v1.Layer)

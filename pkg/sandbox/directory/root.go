@@ -37,8 +37,9 @@ type root struct {
 	mu sync.Mutex // Commit may be called while other methods run
 	// layers are those that the root is made of, the lowest first, as far as they are known.
 	layers []v1.Layer
-	// pending counts the Changes that wait for Commit.
-	pending int
+	// pending counts the Changes that wait for Commit, which closes committed and makes a new one.
+	pending   int
+	committed chan struct{}
 	// missed says that layers no longer say what is in the root.
 	missed bool
 	owners []owners.Layer
@@ -57,7 +58,7 @@ func newRoot(ctx context.Context, d *Driver, p *place) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open root: %w", err)
 	}
-	return &root{d: d, p: p, dir: dir, lock: held}, nil
+	return &root{d: d, p: p, dir: dir, lock: held, committed: make(chan struct{})}, nil
 }
 
 func (r *root) fs() string     { return filepath.Join(r.dir, "fs") }
@@ -168,14 +169,36 @@ func (g *reading) end() {
 	}
 }
 
+// below waits until the changes before have been committed, and returns the layers that the root is made of, or none
+// if they do not say what is in it.
+func (r *root) below(ctx context.Context) ([]v1.Layer, error) {
+	for {
+		r.mu.Lock()
+		layers, missed, pending, committed := r.layers, r.missed, r.pending, r.committed
+		r.mu.Unlock()
+		switch {
+		case missed:
+			return nil, nil
+		case pending <= 1: // the sequence that asks
+			return layers, nil
+		}
+		select {
+		case <-committed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
 // known looks files up in the layers.
 func (r *root) known(ctx context.Context, names []string) ([]*diff.Known, error) {
 	out := make([]*diff.Known, len(names))
-	r.mu.Lock()
-	layers, unknown := r.layers, r.missed || r.pending > 1
-	r.mu.Unlock()
-	if len(names) == 0 || unknown {
+	if len(names) == 0 {
 		return out, nil
+	}
+	layers, err := r.below(ctx)
+	if err != nil {
+		return nil, err
 	}
 	tree, err := rootfs.Of(ctx, layers, rootfs.Options{Indexes: r.d.o.Indexes, TempDir: r.dir})
 	if err != nil {
@@ -215,6 +238,8 @@ func (r *root) Commit(l v1.Layer) {
 		return
 	}
 	r.pending--
+	close(r.committed)
+	r.committed = make(chan struct{})
 	if l != nil {
 		r.layers = append(r.layers, l)
 	}
