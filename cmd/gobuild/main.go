@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/sirupsen/logrus"
@@ -23,16 +22,9 @@ const (
 	exitInterrupted = 130 // as shells report SIGINT
 )
 
-// memoryTarget is what the collector tries to keep the heap under. Steps and layers are streamed, so a build
-// lives in much less; the limit only keeps short-lived garbage from adding up to more than it would save
-// in time.
-const memoryTarget = 64 << 20
-
 func main() {
 	sandbox.Init()
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryTarget)
-	}
+	limitMemory()
 	os.Exit(run(os.Args[1:]))
 }
 
