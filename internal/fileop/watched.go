@@ -3,6 +3,7 @@ package fileop
 import (
 	"fmt"
 	"io/fs"
+	"time"
 )
 
 // watched is a file that has to stay what it was when it was selected. Contents are read twice, for the
@@ -26,12 +27,26 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 func (w *watched) check() error {
-	fi, err := w.Stat()
+	size, modTime, err := w.now()
 	if err != nil {
 		return err
 	}
-	if fi.Size() != w.want.size || !fi.ModTime().Equal(w.want.mtime) {
+	if size != w.want.size || !modTime.Equal(w.want.mtime) {
 		return fmt.Errorf("%q changed during the build", show(w.want.name))
 	}
 	return nil
+}
+
+// now asks the open file, which files on disk answer with one system call.
+func (w *watched) now() (size int64, modTime time.Time, err error) {
+	if f, ok := w.File.(interface {
+		Now() (size int64, modTime time.Time, err error)
+	}); ok {
+		return f.Now()
+	}
+	fi, err := w.Stat()
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	return fi.Size(), fi.ModTime(), nil
 }

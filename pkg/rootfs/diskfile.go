@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,16 @@ func newDiskFile(t *diskTree, name string, fd int) (fs.File, error) {
 
 // Stat describes the file that has the name.
 func (f *diskFile) Stat() (fs.FileInfo, error) { return f.tree.stat("stat", f.name) }
+
+// Now returns the size and the time of modification that the open file has by now. It is much cheaper than Stat, which
+// describes the file in full.
+func (f *diskFile) Now() (size int64, modTime time.Time, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return 0, time.Time{}, f.fail(err)
+	}
+	return st.Size, time.Unix(st.Mtim.Unix()), nil
+}
 
 // Read ends after as many bytes as the file had when it was opened.
 func (f *diskFile) Read(p []byte) (int, error) {
