@@ -33,7 +33,7 @@ func (n Needs) String() string {
 	return [...]string{"nothing", "index", "root"}[n]
 }
 
-// Op is what a step does: one of Pull, Scratch, Run, Copy, WorkDir and Config. All words in it are final: variables
+// Op is what a step does: one of Pull, Scratch, HTTP, Git, Local, Run, Copy, WorkDir and Config. All words in it are final: variables
 // are expanded, defaults filled in.
 type Op interface {
 	Needs() Needs
@@ -52,6 +52,41 @@ type (
 		Digest v1.Hash `json:"digest"`
 	}
 
+	// HTTP begins with the one file that a URL gives.
+	HTTP struct {
+		URL string `json:"url"`
+		// Name is what the file is called in the root of the tree; empty is what the URL or the server calls it.
+		Name string `json:"name,omitempty"`
+		// Checksum, as algorithm:hex, is that which the file must have.
+		Checksum string `json:"checksum,omitempty"`
+	}
+
+	// Git begins with the files of a commit.
+	Git struct {
+		// Remote is a URL, or the host:path form of ssh.
+		Remote string `json:"remote"`
+		// Ref is a branch, a tag, a full name of a reference or a commit; empty is the remote's HEAD.
+		Ref string `json:"ref,omitempty"`
+		// Subdir is the directory of the checkout that becomes the root of the tree.
+		Subdir string `json:"subdir,omitempty"`
+		// Checksum is a commit or the beginning of one that the commit must have.
+		Checksum string `json:"checksum,omitempty"`
+		// KeepDir keeps .git.
+		KeepDir bool `json:"keepDir,omitempty"`
+		// SkipSubmodules leaves submodules empty.
+		SkipSubmodules bool `json:"skipSubmodules,omitempty"`
+		// CommitTime gives all files the time of the commit, instead of that of the checkout.
+		CommitTime bool `json:"commitTime,omitempty"`
+		// FetchByCommit fetches the commit Checksum by its id, whatever Ref names now.
+		FetchByCommit bool `json:"fetchByCommit,omitempty"`
+	}
+
+	// Local begins with the files of a named context that is a directory.
+	Local struct {
+		// Context is its name.
+		Context string `json:"context"`
+	}
+
 	// Run runs a process.
 	Run struct {
 		// Args is the whole command line, with the shell in front for the shell form.
@@ -65,6 +100,13 @@ type (
 		User    string   `json:"user,omitempty"`
 		// Network is "default", "none" or "host".
 		Network string `json:"network,omitempty"`
+		// Hostname is empty for the default.
+		Hostname string `json:"hostname,omitempty"`
+		// Insecure is --security=insecure.
+		Insecure bool     `json:"insecure,omitempty"`
+		Devices  []Device `json:"devices,omitempty"`
+		// Mounts are in the order in which they are mounted.
+		Mounts []Mount `json:"mounts,omitempty"`
 		// Files are shown to the process at /dev/pipes: heredocs that are scripts.
 		Files []InlineFile `json:"files,omitempty"`
 	}
@@ -108,6 +150,51 @@ type Source struct {
 	Inline *InlineFile `json:"inline,omitempty"`
 }
 
+// MountType is the kind of a Mount.
+type MountType string
+
+// Kinds of mounts, as --mount=type= names them.
+const (
+	MountBind   MountType = "bind"
+	MountCache  MountType = "cache"
+	MountTmpfs  MountType = "tmpfs"
+	MountSecret MountType = "secret"
+	MountSSH    MountType = "ssh"
+)
+
+// Mount is one --mount of a RUN, with all defaults filled in.
+type Mount struct {
+	Type MountType `json:"type"`
+	// Target is absolute; empty for a secret that is only a variable.
+	Target string `json:"target,omitempty"`
+	// From is the step whose files are mounted, or that a cache begins with; nil is the build context for a bind mount, and
+	// an empty directory for a cache.
+	From *Step `json:"-"`
+	// Source is the path that is mounted, absolute, inside the files of From or of the cache.
+	Source   string `json:"source,omitempty"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	// ID names a cache, its namespace included, a secret or an ssh agent.
+	ID string `json:"id,omitempty"`
+	// Sharing, of a cache, is "shared", "private" or "locked".
+	Sharing string `json:"sharing,omitempty"`
+	// Required makes a secret or an agent that is not there an error.
+	Required bool `json:"required,omitempty"`
+	// Env is the variable that a secret is given in.
+	Env string `json:"env,omitempty"`
+	// Mode holds the permission bits of a cache's directory, a secret or a socket, and UID and GID their owner.
+	Mode int64 `json:"mode,omitempty"`
+	UID  int   `json:"uid,omitempty"`
+	GID  int   `json:"gid,omitempty"`
+	// Size limits a tmpfs, in bytes; 0 is no limit.
+	Size int64 `json:"size,omitempty"`
+}
+
+// Device is one --device of a RUN.
+type Device struct {
+	Name     string `json:"name"`
+	Required bool   `json:"required,omitempty"`
+}
+
 // InlineFile is a file whose contents stand in the Dockerfile.
 type InlineFile struct {
 	// Name is a base name for Copy, an absolute path for Run.
@@ -133,6 +220,9 @@ func (r Run) Environ() []string {
 
 func (Scratch) Needs() Needs { return NeedsNothing }
 func (Pull) Needs() Needs    { return NeedsNothing }
+func (HTTP) Needs() Needs    { return NeedsNothing }
+func (Git) Needs() Needs     { return NeedsNothing }
+func (Local) Needs() Needs   { return NeedsNothing }
 func (Run) Needs() Needs     { return NeedsRoot }
 func (Copy) Needs() Needs    { return NeedsIndex }
 func (WorkDir) Needs() Needs { return NeedsIndex }
@@ -140,6 +230,9 @@ func (Config) Needs() Needs  { return NeedsNothing }
 
 func (Scratch) op() {}
 func (Pull) op()    {}
+func (HTTP) op()    {}
+func (Git) op()     {}
+func (Local) op()   {}
 func (Run) op()     {}
 func (Copy) op()    {}
 func (WorkDir) op() {}

@@ -63,6 +63,12 @@ func opKind(op Op) string {
 		return "scratch"
 	case Pull:
 		return "pull"
+	case HTTP:
+		return "http"
+	case Git:
+		return "git"
+	case Local:
+		return "local"
 	case Run:
 		return "run"
 	case Copy:

@@ -79,6 +79,16 @@ type Process struct {
 	// Hostname is "buildkitsandbox" when empty.
 	Hostname string
 	Network  Network
+	// Hosts are further lines of /etc/hosts: an address, a blank, and a name.
+	Hosts []string
+	// Insecure gives the process all capabilities that the builder has, and the builder's devices; nothing in /proc and
+	// /sys is hidden from it or read-only.
+	Insecure bool
+	// Devices are paths of device nodes of the builder that the process sees under the same path.
+	Devices []string
+	// Mounts are shown to the process on top of the root, in this order. What it writes there is not part of its
+	// changes, nor are stubs that had to be made to mount on.
+	Mounts []Mount
 	// Files are shown to the process read-only, and are not part of its changes. Nor are stubs
 	// that had to be made to mount something on.
 	Files []File
@@ -92,6 +102,69 @@ type File struct {
 	Mode int64  // permission bits
 	Data []byte
 }
+
+// Mount is one thing that a process sees at Target instead of what the root has there.
+type Mount struct {
+	// Target is absolute, inside the root; links in it are followed inside the root. What is missing is made, directories
+	// with mode 0755.
+	Target   string
+	ReadOnly bool
+	Source   MountSource
+}
+
+// MountSource is what is mounted: one of BindSource, CacheSource, TmpfsSource, FileSource and SocketSource.
+type MountSource interface{ mountSource() }
+
+type (
+	// BindSource is a file or a directory of another root.
+	BindSource struct {
+		// Root is one that the same driver has opened. It is used by this process alone as long as the process
+		// runs, unless the mount is read-only; what a process writes to it is kept until it is closed.
+		Root Root
+		// Path is absolute, inside Root. Links in it are followed inside Root and never lead out of it.
+		Path string
+	}
+
+	// CacheSource is a directory of the builder that outlives the build.
+	CacheSource struct {
+		// Dir exists. All that is in it belongs to the driver: an empty Dir is prepared on first use, by copying what Seed
+		// names into it and giving the directory itself owner and mode.
+		Dir string
+		// Path is absolute, inside the cache: the part of it that is mounted. It is made when it is missing; links in it
+		// do not lead out of the cache.
+		Path string
+		// Seed is what the cache begins with; its Root is nil for an empty one.
+		Seed     BindSource
+		UID, GID int
+		// Mode holds permission bits of the cache's own directory.
+		Mode int64
+	}
+
+	// TmpfsSource is a filesystem in memory that ends with the process.
+	TmpfsSource struct {
+		Size int64 // in bytes; 0 is no limit
+	}
+
+	// FileSource is a file, in memory, whose contents no disk sees.
+	FileSource struct {
+		Data     []byte
+		UID, GID int
+		Mode     int64 // permission bits
+	}
+
+	// SocketSource is a listening Unix socket of the builder.
+	SocketSource struct {
+		Path     string // outside the root
+		UID, GID int
+		Mode     int64 // permission bits
+	}
+)
+
+func (BindSource) mountSource()   {}
+func (CacheSource) mountSource()  {}
+func (TmpfsSource) mountSource()  {}
+func (FileSource) mountSource()   {}
+func (SocketSource) mountSource() {}
 
 // ExitError says that a process ended with a status other than zero.
 type ExitError struct {
