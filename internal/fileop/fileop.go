@@ -27,8 +27,6 @@ type Copy struct {
 	Chown string
 	// Chmod is octal or symbolic; empty keeps modes.
 	Chmod string
-	// Unpack unpacks sources that are archives into Dest, as ADD does.
-	Unpack bool
 	// Parents keeps the parents of a source's path, those after its "/./" if it has one.
 	Parents bool
 	// Link computes the copy against an empty tree, whatever base Changes is given. It has no
@@ -49,6 +47,10 @@ type Source struct {
 	// Path is a path or a pattern in Tree; it begins at the root of Tree, whether it has a
 	// leading slash or not, and cannot lead out of it.
 	Path string
+	// Literal says that Path is no pattern, whatever is in it.
+	Literal bool
+	// Unpack unpacks a source that is an archive into Dest, as ADD does.
+	Unpack bool
 	// KeepOwner keeps the owners that files have in Tree; otherwise root owns them.
 	KeepOwner bool
 	// Inline, when not nil, is the source instead of Tree and Path.

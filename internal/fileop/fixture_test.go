@@ -294,9 +294,9 @@ func layers(t testing.TB, copies ...fileop.Copy) *rootfs.LayerTree {
 func instruction(t testing.TB, line string, tree rootfs.Tree) fileop.Copy {
 	t.Helper()
 	w := strings.Fields(line)
-	c := fileop.Copy{Unpack: w[0] == "ADD", Time: made(), TempDir: t.TempDir()}
+	c := fileop.Copy{Time: made(), TempDir: t.TempDir()}
+	unpack, keep := w[0] == "ADD", false
 	w = w[1:]
-	keep := false
 	for ; strings.HasPrefix(w[0], "--"); w = w[1:] {
 		flag, value, _ := strings.Cut(w[0], "=")
 		switch flag {
@@ -311,7 +311,7 @@ func instruction(t testing.TB, line string, tree rootfs.Tree) fileop.Copy {
 		case "--link":
 			c.Link = true
 		case "--unpack":
-			c.Unpack = value == "true"
+			unpack = value == "true"
 		case "--from":
 			keep = true
 		default:
@@ -319,7 +319,7 @@ func instruction(t testing.TB, line string, tree rootfs.Tree) fileop.Copy {
 		}
 	}
 	for _, p := range w[:len(w)-1] {
-		c.Sources = append(c.Sources, fileop.Source{Tree: tree, Path: p, KeepOwner: keep})
+		c.Sources = append(c.Sources, fileop.Source{Tree: tree, Path: p, KeepOwner: keep, Unpack: unpack})
 	}
 	c.Dest = w[len(w)-1]
 	if c.Dest == "." {

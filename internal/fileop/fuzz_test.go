@@ -56,10 +56,10 @@ func FuzzUnpack(f *testing.F) {
 	}
 	f.Add(tarOf(f, "l 0777 0:0 a ../../..\nf 0644 0:0 a/x"), "/own/sublink")
 	f.Add(tarOf(f, "l 0777 0:0 b b/b\nf 0644 0:0 b/x"), "/own/sublink")
-	base := layers(f, fileop.Copy{Sources: []fileop.Source{{Tree: oneFile{body: tarOf(f, baseSpec)}, Path: "f"}}, Dest: "/", Unpack: true})
+	base := layers(f, fileop.Copy{Sources: []fileop.Source{{Tree: oneFile{body: tarOf(f, baseSpec)}, Path: "f", Unpack: true}}, Dest: "/"})
 	f.Fuzz(func(t *testing.T, archive []byte, dest string) {
 		dest = path.Join("/", dest)
-		c := fileop.Copy{Sources: []fileop.Source{{Tree: oneFile{body: archive}, Path: "f"}}, Dest: dest, Unpack: true, TempDir: t.TempDir()}
+		c := fileop.Copy{Sources: []fileop.Source{{Tree: oneFile{body: archive}, Path: "f", Unpack: true}}, Dest: dest, TempDir: t.TempDir()}
 		s, err := c.Select(t.Context())
 		if err != nil {
 			return
@@ -112,8 +112,8 @@ func FuzzCopy(f *testing.F) {
 	f.Add("loop", "/loop/loop", "[", "app:staff", "", false)
 	f.Fuzz(func(t *testing.T, src, dest, exclude, chown, chmod string, parents bool) {
 		c := fileop.Copy{
-			Sources: []fileop.Source{{Tree: tree, Path: src}}, Dest: "/" + dest, Exclude: []string{exclude},
-			Chown: chown, Chmod: chmod, Parents: parents, Unpack: true, Time: time.Unix(0, 0), TempDir: t.TempDir(),
+			Sources: []fileop.Source{{Tree: tree, Path: src, Unpack: true}}, Dest: "/" + dest, Exclude: []string{exclude},
+			Chown: chown, Chmod: chmod, Parents: parents, Time: time.Unix(0, 0), TempDir: t.TempDir(),
 		}
 		s, err := c.Select(t.Context())
 		if err != nil {

@@ -116,9 +116,11 @@ func (s *Selection) source(ctx context.Context, src *Source) error {
 	if err != nil {
 		return err
 	}
-	names, err := expand(ctx, src.Tree, f.path)
-	if err != nil {
-		return err
+	names := []string{f.path}
+	if !src.Literal {
+		if names, err = expand(ctx, src.Tree, f.path); err != nil {
+			return err
+		}
 	}
 	for _, name := range names {
 		it, err := s.item(ctx, src, name, f)
@@ -166,7 +168,7 @@ func (s *Selection) item(ctx context.Context, src *Source, name string, f *filte
 		w := walker{ctx: ctx, item: it, filter: f}
 		return it, w.walk(it.path, matches{})
 	}
-	if s.copy.Unpack && it.file.typ == tar.TypeReg {
+	if it.src.Unpack && it.file.typ == tar.TypeReg {
 		it.archive, it.compression, err = sniff(func() (io.ReadCloser, error) { return it.open(&it.file) })
 		if err != nil {
 			return nil, fmt.Errorf("read %q: %w", name, err)

@@ -27,7 +27,9 @@ const ociLayout = "oci-layout://"
 
 // origin is what a stage begins with when that is no other stage.
 type origin struct {
-	ref    string // empty for scratch
+	// op is the first step; nil for an image, which is pulled.
+	op     Op
+	ref    string // of an image
 	digest v1.Hash
 	config *dockerspec.DockerOCIImage
 	// empty: the image has no layers.
@@ -101,22 +103,14 @@ func (g *graph) findOrigins(ctx context.Context, needed map[*stage]bool) error {
 		if s.base != nil || s.from != nil {
 			continue
 		}
-		if s.spec.BaseName == scratch {
-			s.platform = &g.targetPlatform
-			s.from = &origin{config: emptyImage(*s.platform), empty: true}
-			continue
-		}
-		ref, err := normalizeRef(s.spec.BaseName)
+		from, err := g.originOf(s, needed[s])
 		if err != nil {
-			return g.file.Error(s.spec.Location, fmt.Errorf("parse stage name %q: %w", s.spec.BaseName, err))
+			return g.file.Error(s.spec.Location, err)
 		}
-		if !needed[s] {
+		s.from = from
+		if from == nil || from.ref == "" {
 			continue
 		}
-		if s.platform == nil {
-			s.platform = &g.targetPlatform
-		}
-		s.from = &origin{ref: ref}
 		found = append(found, s)
 		group.Go(func() error { return g.lookUp(ctx, s) })
 	}
@@ -127,6 +121,35 @@ func (g *graph) findOrigins(ctx context.Context, needed map[*stage]bool) error {
 		g.nameOrigin(s)
 	}
 	return nil
+}
+
+// originOf is what s begins with, without the config of an image; nil for an image that is not needed.
+func (g *graph) originOf(s *stage, needed bool) (*origin, error) {
+	if s.spec.BaseName == scratch && s.context == nil {
+		s.platform = &g.targetPlatform
+		return &origin{op: Scratch{}, config: emptyImage(*s.platform), name: "FROM " + scratch}, nil
+	}
+	var ref string
+	if s.context == nil {
+		var err error
+		if ref, err = normalizeRef(s.spec.BaseName); err != nil {
+			return nil, fmt.Errorf("parse stage name %q: %w", s.spec.BaseName, err)
+		}
+	}
+	if !needed {
+		return nil, nil
+	}
+	if s.platform == nil {
+		s.platform = &g.targetPlatform
+	}
+	if s.context == nil {
+		return &origin{ref: ref}, nil
+	}
+	from, err := s.context.origin(*s.platform)
+	if err == nil && s.replaced && from.ref == "" {
+		from.config = bareImage(*s.platform)
+	}
+	return from, err
 }
 
 func normalizeRef(name string) (string, error) {
@@ -166,6 +189,9 @@ func (g *graph) lookUp(ctx context.Context, s *stage) error {
 
 // nameOrigin names the step, in the order of the file: names count up.
 func (g *graph) nameOrigin(s *stage) {
+	if s.context != nil {
+		return // it has its name
+	}
 	ref := s.from.ref
 	if s.from.digest != (v1.Hash{}) {
 		ref, _, _ = strings.Cut(ref, "@")
@@ -223,7 +249,7 @@ func (g *graph) pullTriggers(s *stage) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		more = more || cmd.from != nil
+		more = more || len(cmd.sources) > 0
 		if c, ok := c.(*instructions.ArgCommand); ok {
 			for _, a := range c.Args {
 				g.declared[a.Key] = true

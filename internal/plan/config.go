@@ -211,7 +211,7 @@ func (k *call) workdir(c *instructions.WorkdirCommand) error {
 	layer := dir != "/"
 	if layer {
 		k.op = WorkDir{Path: path.Clean(dir), User: k.s.img.Config.User}
-		k.name = k.g.commandName(k.s, k.cmd, k.g.expand, c.String())
+		k.name = k.g.commandName(k.s, k.cmd, k.g.expand, k.s.vars, c.String())
 	}
 	return k.record("WORKDIR "+dir, layer)
 }

@@ -7,60 +7,75 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	mode "github.com/tonistiigi/dchapes-mode"
 )
 
 func (k *call) add(c *instructions.AddCommand) error {
-	if err := k.checkAdd(c); err != nil {
+	if err := checkChecksum(c); err != nil {
 		return err
 	}
 	op := Copy{
 		Chown:   c.Chown,
 		Chmod:   c.Chmod,
-		Unpack:  c.Unpack == nil || *c.Unpack,
 		Link:    c.Link,
 		Exclude: c.ExcludePatterns,
+	}
+	for _, src := range c.SourcePaths {
+		s, err := k.addSource(c, src)
+		if err != nil {
+			return err
+		}
+		op.Sources = append(op.Sources, s)
 	}
 	return k.copyFiles("ADD", op, c.SourcesAndDest, c.String())
 }
 
-// checkAdd refuses what is wrong, and then what cannot be done yet.
-func (k *call) checkAdd(c *instructions.AddCommand) error {
-	if c.Checksum != "" {
-		if len(c.SourcePaths) != 1 {
-			return errors.New("checksum can't be specified for multiple sources")
-		}
-		if kind, err := remoteKind(c.SourcePaths[0]); err != nil {
-			return err
-		} else if kind == "" {
-			return errors.New("checksum requires HTTP(S) or Git sources")
-		}
+// checkChecksum refuses a checksum of what is not fetched.
+func checkChecksum(c *instructions.AddCommand) error {
+	if c.Checksum == "" {
+		return nil
 	}
-	for _, src := range c.SourcePaths {
-		kind, err := remoteKind(src)
-		if err != nil {
-			return err
-		}
-		if kind != "" {
-			return fmt.Errorf("ADD from a %s is not supported yet", kind)
-		}
+	if len(c.SourcePaths) != 1 {
+		return errors.New("checksum can't be specified for multiple sources")
 	}
-	if c.KeepGitDir != nil {
-		return errors.New("ADD --keep-git-dir is not supported yet")
+	op, err := remoteOp(c.SourcePaths[0])
+	if err == nil && op == nil {
+		err = errors.New("checksum requires HTTP(S) or Git sources")
 	}
-	return nil
+	return err
+}
+
+// addSource is a source of ADD: a path in the context, of which archives are unpacked unless the flag says otherwise, a
+// file that is fetched, and unpacked only when the flag says so, or the files of a commit.
+func (k *call) addSource(c *instructions.AddCommand, src string) (Source, error) {
+	op, err := remoteSource(c, src)
+	if err != nil {
+		return Source{}, err
+	}
+	if op == nil {
+		return Source{Path: sourcePath(src, false), Unpack: c.Unpack == nil || *c.Unpack}, nil
+	}
+	s := Source{Path: "/", From: k.fetch(op, src), Literal: true}
+	if op, ok := op.(HTTP); ok {
+		s.Path = "/" + op.Name
+		s.Unpack = c.Unpack != nil && *c.Unpack
+	}
+	k.uses = append(k.uses, s.From)
+	return s, nil
 }
 
 func (k *call) copy(c *instructions.CopyCommand) error {
 	for _, src := range c.SourcePaths {
-		kind, err := remoteKind(src)
+		op, err := remoteOp(src)
 		if err != nil {
 			return err
 		}
-		if kind != "" {
-			return fmt.Errorf("source can't be a %s for COPY", kind)
+		switch op.(type) {
+		case Git:
+			return errors.New("source can't be a git ref for COPY")
+		case HTTP:
+			return errors.New("source can't be a URL for COPY")
 		}
 	}
 	op := Copy{
@@ -70,25 +85,34 @@ func (k *call) copy(c *instructions.CopyCommand) error {
 		Parents: c.Parents,
 		Exclude: c.ExcludePatterns,
 	}
+	from, err := k.copyFrom(c)
+	if err != nil {
+		return err
+	}
+	for _, src := range c.SourcePaths {
+		op.Sources = append(op.Sources, Source{Path: sourcePath(src, op.Parents), From: from})
+	}
 	return k.copyFiles("COPY", op, c.SourcesAndDest, c.String())
 }
 
-// remoteKind is "git ref" or "URL" for what ADD fetches, and empty for a path.
-func remoteKind(src string) (string, error) {
-	ref, isGit, err := dfgitutil.ParseGitRef(src)
-	if err != nil && isGit {
-		return "", err
+// copyFrom is the step that COPY --from names; nil without the flag.
+func (k *call) copyFrom(c *instructions.CopyCommand) (*Step, error) {
+	src := k.cmd.mountSource(0)
+	if src == nil {
+		return nil, nil
 	}
-	switch {
-	case err == nil && !ref.IndistinguishableFromLocal:
-		return "git ref", nil
-	case strings.HasPrefix(src, "http://"), strings.HasPrefix(src, "https://"):
-		return "URL", nil
+	from, err := k.g.source(src)
+	if err != nil {
+		return nil, err
 	}
-	return "", nil
+	if from == nil {
+		return nil, fmt.Errorf("cannot copy from stage %q, it needs to be defined before current stage %q", c.From, k.s.label)
+	}
+	k.uses = []*Step{from}
+	return from, nil
 }
 
-// copyFiles completes op with sources and destination.
+// copyFiles completes op with heredocs and the destination.
 func (k *call) copyFiles(verb string, op Copy, files instructions.SourcesAndDest, code string) error {
 	if op.Chown != "" && op.Link && namesOwner(op.Chown) {
 		return fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link, use numeric uid[:gid] instead", op.Chown)
@@ -100,31 +124,6 @@ func (k *call) copyFiles(verb string, op Copy, files instructions.SourcesAndDest
 	op.Link = op.Link && op.Chmod == ""
 	op.Dest = joinDest(k.s.dir, files.DestPath)
 
-	if err := k.copyFrom(&op, files); err != nil {
-		return err
-	}
-	k.op = op
-	k.name = k.g.commandName(k.s, k.cmd, k.g.expand, code)
-	return k.record(copyHistory(verb, op, files), true)
-}
-
-// copyFrom adds the sources to op.
-func (k *call) copyFrom(op *Copy, files instructions.SourcesAndDest) error {
-	var from *Step
-	if src := k.cmd.from; src != nil {
-		var err error
-		if from, err = k.g.source(src); err != nil {
-			return err
-		}
-		if from == nil {
-			name := k.cmd.Command.(*instructions.CopyCommand).From
-			return fmt.Errorf("cannot copy from stage %q, it needs to be defined before current stage %q", name, k.s.label)
-		}
-		k.uses = []*Step{from}
-	}
-	for _, src := range files.SourcePaths {
-		op.Sources = append(op.Sources, Source{Path: sourcePath(src, op.Parents), From: from})
-	}
 	for _, src := range files.SourceContents {
 		name, err := heredocName(src.Path)
 		if err != nil {
@@ -132,7 +131,9 @@ func (k *call) copyFrom(op *Copy, files instructions.SourcesAndDest) error {
 		}
 		op.Sources = append(op.Sources, Source{Inline: &InlineFile{Name: name, Data: src.Data, Mode: 0o644}})
 	}
-	return nil
+	k.op = op
+	k.name = k.g.commandName(k.s, k.cmd, k.g.expand, k.s.vars, code)
+	return k.record(copyHistory(verb, op, files), true)
 }
 
 // namesOwner tells whether an owner has to be looked up.

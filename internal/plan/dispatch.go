@@ -76,30 +76,33 @@ func (s *stage) inherit() {
 	}
 }
 
-// pull makes the first step of a stage. Stages on the same image share it.
+// pull makes the first step of a stage. Stages that begin with the same share it.
 func (g *graph) pull(s *stage) {
-	var op Op = Scratch{}
-	name := "FROM " + scratch
-	if s.from.ref != "" {
-		op, name = Pull{Ref: s.from.ref, Digest: s.from.digest}, s.from.name
+	op := s.from.op
+	if op == nil {
+		op = Pull{Ref: s.from.ref, Digest: s.from.digest}
 	}
-	key := s.from.ref + " " + formatPlatform(*s.platform)
+	key := fmt.Sprintf("%#v %s", op, formatPlatform(*s.platform))
 	if step, ok := g.pulls[key]; ok {
 		s.last = step
 		return
 	}
-	g.addStep(s, &Step{Op: op, Name: name, Source: g.file.Position(s.spec.Location)})
+	g.addStep(s, &Step{Op: op, Name: s.from.name, Source: g.file.Position(s.spec.Location)})
 	g.pulls[key] = s.last
 }
 
-// source is the last step of a stage or an image to copy from.
+// source is the last step of a stage or an image whose files are read; nil for a stage that has no steps yet.
 func (g *graph) source(s *stage) (*Step, error) {
-	if !s.dispatched && s.external {
-		if err := g.begin(s); err != nil {
-			return nil, err
-		}
-		s.dispatched = true
+	if s.dispatched || !s.external {
+		return s.last, nil
 	}
+	if s.base != nil && !s.base.dispatched {
+		return nil, nil
+	}
+	if err := g.begin(s); err != nil {
+		return nil, err
+	}
+	s.dispatched = true
 	return s.last, nil
 }
 

@@ -44,9 +44,14 @@ func (m *merger) redirect(s *Step) {
 	for i, u := range s.Uses {
 		s.Uses[i] = to(u)
 	}
-	if c, ok := s.Op.(Copy); ok {
-		for i := range c.Sources {
-			c.Sources[i].From = to(c.Sources[i].From)
+	switch op := s.Op.(type) {
+	case Copy:
+		for i := range op.Sources {
+			op.Sources[i].From = to(op.Sources[i].From)
+		}
+	case Run:
+		for i := range op.Mounts {
+			op.Mounts[i].From = to(op.Mounts[i].From)
 		}
 	}
 }
@@ -69,8 +74,15 @@ func (m *merger) replace(s *Step) bool {
 func identity(s *Step) [32]byte {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "%T %p %s\n", s.Op, s.Base, formatPlatform(fromV1(s.Platform)))
-	for _, u := range s.Uses {
-		_, _ = fmt.Fprintf(h, "%p\n", u)
+	switch op := s.Op.(type) {
+	case Copy:
+		for _, src := range op.Sources {
+			_, _ = fmt.Fprintf(h, "%p\n", src.From)
+		}
+	case Run:
+		for _, m := range op.Mounts {
+			_, _ = fmt.Fprintf(h, "%p\n", m.From)
+		}
 	}
 	if err := json.NewEncoder(h).Encode(s.Op); err != nil {
 		_, _ = io.WriteString(h, err.Error()) // strings and numbers do not fail

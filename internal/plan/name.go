@@ -10,9 +10,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// commandName is the name of a step that does something, as BuildKit shows it: numbered, with variables expanded by e.
-func (g *graph) commandName(s *stage, c command, e *expander, code string) string {
-	if res, err := e.word(code, s.vars); err == nil {
+// commandName is the name of a step that does something, as BuildKit shows it: numbered, with variables of env expanded
+// by e.
+func (g *graph) commandName(s *stage, c command, e *expander, env *vars, code string) string {
+	if res, err := e.word(code, env); err == nil {
 		code = res.Result
 	}
 	code = upperFirstWord(code)

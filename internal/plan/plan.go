@@ -121,9 +121,7 @@ type (
 		// those of a stage or an image.
 		Chown string `json:"chown,omitempty"`
 		// Chmod is octal or symbolic; empty keeps modes.
-		Chmod string `json:"chmod,omitempty"`
-		// Unpack is for ADD: local archives are unpacked into Dest. It does not concern inline files.
-		Unpack  bool     `json:"unpack,omitempty"`
+		Chmod   string   `json:"chmod,omitempty"`
 		Link    bool     `json:"link,omitempty"`
 		Parents bool     `json:"parents,omitempty"`
 		Exclude []string `json:"exclude,omitempty"`
@@ -144,6 +142,10 @@ type Source struct {
 	// Path is a path or a pattern in From, from its root on, with a leading slash. With Parents it may have a "/./" before the
 	// part that is kept.
 	Path string `json:"path,omitempty"`
+	// Literal says that Path is no pattern, whatever is in it.
+	Literal bool `json:"literal,omitempty"`
+	// Unpack unpacks a source that is an archive into the destination.
+	Unpack bool `json:"unpack,omitempty"`
 	// From is the step whose files are copied; nil is the build context.
 	From *Step `json:"-"`
 	// Inline is a heredoc.
@@ -246,7 +248,7 @@ type Step struct {
 	Op Op
 	// Base is the step on whose files and config this one works; nil for Pull and Scratch.
 	Base *Step
-	// Uses are the steps whose files this one reads besides Base's: those of Copy's sources.
+	// Uses are the steps whose files this one reads besides Base's: those of Copy's sources and of Run's mounts.
 	Uses     []*Step
 	Platform v1.Platform
 	Source   dockerfile.Position
@@ -302,6 +304,12 @@ type Bases interface {
 	Base(ctx context.Context, ref string, p v1.Platform) (Base, error)
 }
 
+// What --allow takes.
+const (
+	AllowInsecure = "security.insecure"
+	AllowDevice   = "device"
+)
+
 // Options are what a plan depends on besides the Dockerfile.
 type Options struct {
 	// BuildArgs are the values of --build-arg.
@@ -315,6 +323,14 @@ type Options struct {
 	BuildPlatform v1.Platform
 	// Labels are set on the images last.
 	Labels map[string]string
+	// Contexts are the values of --build-context by name, which may end in "::" and a platform. A value begins with
+	// docker-image://, oci-layout:// or target:, is the URL of a repository or a file, or else names a directory.
+	Contexts map[string]string
+	// Hostname is what processes see as the name of the machine; empty is the default of the sandbox.
+	Hostname string
+	// Allow lists what RUN may be given besides the usual: AllowInsecure, AllowDevice, or AllowDevice, "=" and the name of
+	// one device.
+	Allow []string
 	// Bases is needed when anything begins with an image.
 	Bases Bases
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,14 +84,11 @@ func opKind(op Op) string {
 
 // usesContext tells whether op reads the build context.
 func usesContext(op Op) bool {
-	c, ok := op.(Copy)
-	if !ok {
-		return false
-	}
-	for _, src := range c.Sources {
-		if src.Inline == nil && src.From == nil {
-			return true
-		}
+	switch op := op.(type) {
+	case Copy:
+		return slices.ContainsFunc(op.Sources, func(s Source) bool { return s.Inline == nil && s.From == nil })
+	case Run:
+		return slices.ContainsFunc(op.Mounts, func(m Mount) bool { return m.Type == MountBind && m.From == nil })
 	}
 	return false
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -16,9 +15,6 @@ import (
 const pipes = "/dev/pipes"
 
 func (k *call) runCommand(c *instructions.RunCommand) error {
-	if err := checkRun(c); err != nil {
-		return err
-	}
 	args, files, summary, err := script(c)
 	if err != nil {
 		return err
@@ -26,39 +22,69 @@ func (k *call) runCommand(c *instructions.RunCommand) error {
 	if c.PrependShell {
 		args = k.withShell(args)
 	}
+	mounts, agent, err := k.runMounts(c)
+	if err != nil {
+		return err
+	}
 	env, err := k.s.vars.environ(k.g.budget)
 	if err != nil {
 		return err
 	}
-	network := instructions.GetNetwork(c)
-	k.op = Run{
-		Args:    args,
-		Env:     env,
-		Proxies: k.g.proxies,
-		Dir:     k.s.dir,
-		User:    k.s.user,
-		Network: network,
-		Files:   files,
+	if _, ok := k.s.vars.Get(agentVariable); agent != "" && !ok {
+		env = append(slices.Clip(env), agentVariable+"="+agent)
 	}
+	op := Run{
+		Args:     args,
+		Env:      env,
+		Proxies:  k.g.proxies,
+		Dir:      k.s.dir,
+		User:     k.s.user,
+		Network:  instructions.GetNetwork(c),
+		Hostname: k.g.opts.hostname(),
+		Insecure: instructions.GetSecurity(c) == instructions.SecurityInsecure,
+		Files:    files,
+		Mounts:   mounts,
+	}
+	for _, d := range instructions.GetDevices(c) {
+		op.Devices = append(op.Devices, Device{Name: d.Name, Required: d.Required})
+	}
+	if err := k.g.opts.permit(op); err != nil {
+		return err
+	}
+	k.op = op
 	// Names show variables that are set, and leave the rest of the line to the shell.
 	e := k.g.expand.with(func(l *shell.Lex) {
 		l.RawQuotes, l.RawEscapes, l.SkipUnsetEnv = true, true, true
 	})
-	k.name = k.g.commandName(k.s, k.cmd, e, c.String()+summary)
+	k.name = k.g.commandName(k.s, k.cmd, e, maskedSecrets(k.s.vars, mounts), c.String()+summary)
 	return k.record("RUN "+k.runHistory(args)+historySuffix, true)
 }
 
-// checkRun refuses what cannot be done yet.
-func checkRun(c *instructions.RunCommand) error {
-	switch {
-	case len(instructions.GetMounts(c)) > 0:
-		return errors.New("RUN --mount is not supported yet")
-	case instructions.GetSecurity(c) != instructions.SecuritySandbox:
-		return fmt.Errorf("RUN --security=%s is not supported yet", instructions.GetSecurity(c))
-	case len(instructions.GetDevices(c)) > 0:
-		return errors.New("RUN --device is not supported yet")
+// hostname is what processes see as the name of the machine; empty is the default.
+func (o Options) hostname() string {
+	if name := o.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"]; name != "" {
+		return name
 	}
-	return nil
+	return o.Hostname
+}
+
+// permit refuses what a RUN may only have when whoever builds has allowed it.
+func (o Options) permit(op Run) error {
+	var entitlement string
+	switch {
+	case op.Insecure && !slices.Contains(o.Allow, AllowInsecure):
+		entitlement = AllowInsecure
+	case len(op.Devices) > 0 && !slices.Contains(o.Allow, AllowDevice):
+		for _, d := range op.Devices {
+			if !slices.Contains(o.Allow, AllowDevice+"="+d.Name) {
+				entitlement = AllowDevice + "=" + d.Name
+			}
+		}
+	}
+	if entitlement == "" {
+		return nil
+	}
+	return fmt.Errorf("%s is not allowed: the build must be started with --allow %s", entitlement, entitlement)
 }
 
 // script resolves heredocs: one that is all of the command is the script itself, run by the shell or, with a "#!" line, as a

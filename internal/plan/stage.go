@@ -18,13 +18,16 @@ import (
 
 const scratch = "scratch"
 
-// stage is a stage of the file while its steps are being made, or an image that COPY --from names.
+// stage is a stage of the file while its steps are being made, or an image that COPY --from or a mount names.
 type stage struct {
 	spec instructions.Stage
 	// label stands in names of steps and in messages: the stage's name, or stage-2 for the third one.
 	label string
-	// external: an image that COPY --from names.
+	// external: an image that COPY --from or a mount names.
 	external bool
+	// context is the named context that takes the place of the base, or, if replaced, of the whole stage.
+	context  *namedContext
+	replaced bool
 	// base is the stage that this one begins with; nil when it is an image or scratch.
 	base     *stage
 	commands []command
@@ -49,8 +52,9 @@ type stage struct {
 // command is an instruction with what it refers to.
 type command struct {
 	instructions.Command
-	from    *stage // COPY --from
-	trigger bool   // came by ONBUILD
+	// sources are what COPY --from names, or the mounts of RUN, one for each; nil where none is named.
+	sources []*stage
+	trigger bool // came by ONBUILD
 }
 
 type dependency struct {
@@ -78,19 +82,34 @@ func (g *graph) addStages(specs []instructions.Stage) error {
 		if s.platform, err = g.stagePlatform(spec); err != nil {
 			return g.file.Error(spec.Location, err)
 		}
-		g.register(s)
+		g.replace(s)
+		if err := g.register(s); err != nil {
+			return g.file.Error(spec.Location, err)
+		}
 		s.total = s.countSteps()
 	}
 	return nil
 }
 
 // register makes s findable and finds its base. A base is found by its exact name, other than elsewhere.
-func (g *graph) register(s *stage) {
+func (g *graph) register(s *stage) error {
 	g.stages = append(g.stages, s)
-	s.base = g.byName[s.spec.BaseName]
+	if !s.replaced {
+		s.base = g.byName[s.spec.BaseName]
+	}
+	if s.base == nil {
+		if s.context == nil {
+			s.context = g.findContext(s.spec.BaseName, s.platform)
+		}
+		var err error
+		if s.base, err = g.aliased(s.context); err != nil {
+			return err
+		}
+	}
 	if s.spec.Name != "" {
 		g.byName[strings.ToLower(s.spec.Name)] = s
 	}
+	return nil
 }
 
 // countSteps counts as BuildKit does for the numbers in names.
@@ -163,7 +182,7 @@ func (g *graph) stageNames() []string {
 	return names
 }
 
-// linkStages connects stages by COPY --from.
+// linkStages connects stages by what they copy and mount.
 func (g *graph) linkStages() error {
 	for _, s := range slices.Clone(g.stages) {
 		for _, c := range s.spec.Commands {
@@ -183,45 +202,73 @@ func (g *graph) linkStages() error {
 	return nil
 }
 
-// link resolves the stage or image that c names, as a dependency of s.
+// link resolves the stages and images that c names, as dependencies of s.
 func (g *graph) link(s *stage, c command) (command, error) {
-	cp, ok := c.Command.(*instructions.CopyCommand)
-	if !ok || cp.From == "" {
-		return c, nil
+	names, find := sourceNames(c.Command)
+	for _, name := range names {
+		var from *stage
+		if name != "" {
+			var err error
+			if from, err = find(g, name, c.Location()); err != nil {
+				return c, g.file.Error(c.Location(), err)
+			}
+			s.deps = append(s.deps, dependency{on: from, by: c})
+		}
+		c.sources = append(c.sources, from)
 	}
-	from, err := g.findSource(cp)
-	if err != nil {
-		return c, g.file.Error(c.Location(), err)
-	}
-	c.from = from
-	s.deps = append(s.deps, dependency{on: from, by: c})
 	return c, nil
 }
 
-// findSource finds what COPY --from names: a stage by its name or number, or else an image. Variables are refused rather than
+type finder func(g *graph, name string, at []parser.Range) (*stage, error)
+
+// sourceNames are what an instruction names, and the way to find it.
+func sourceNames(c instructions.Command) ([]string, finder) {
+	var names []string
+	switch c := c.(type) {
+	case *instructions.CopyCommand:
+		if c.From != "" {
+			names = append(names, c.From)
+		}
+		return names, (*graph).copySource
+	case *instructions.RunCommand:
+		for _, m := range instructions.GetMounts(c) {
+			names = append(names, m.From)
+		}
+	}
+	return names, (*graph).sourceByName
+}
+
+// copySource finds what COPY --from names: a stage by its name or number, or else an image. Variables are refused rather than
 // taken literally, since which stages are needed has to be known before variables are.
-func (g *graph) findSource(c *instructions.CopyCommand) (*stage, error) {
-	res, err := g.expand.word(c.From, newVars())
+func (g *graph) copySource(name string, at []parser.Range) (*stage, error) {
+	res, err := g.expand.word(name, newVars())
 	if err != nil {
 		return nil, err
 	}
-	if res.Result != c.From {
+	if res.Result != name {
 		return nil, errors.New("variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround")
 	}
-	if i, err := strconv.Atoi(c.From); err == nil {
+	if i, err := strconv.Atoi(name); err == nil {
 		if i < 0 || i >= len(g.stages) || g.stages[i].external {
 			return nil, fmt.Errorf("invalid stage index %d", i)
 		}
 		return g.stages[i], nil
 	}
-	if s, ok := g.byName[strings.ToLower(c.From)]; ok {
+	return g.sourceByName(name, at)
+}
+
+// sourceByName finds a stage by its name, or else an image.
+func (g *graph) sourceByName(name string, at []parser.Range) (*stage, error) {
+	if s, ok := g.byName[strings.ToLower(name)]; ok {
 		return s, nil
 	}
-	s, ok := g.images[c.From]
+	s, ok := g.images[name]
 	if !ok {
-		s = &stage{spec: instructions.Stage{BaseName: c.From, Location: c.Location()}, external: true}
-		g.images[c.From] = s
-		g.register(s)
+		s = &stage{spec: instructions.Stage{BaseName: name, Location: at}, external: true}
+		if err := g.register(s); err != nil {
+			return nil, err
+		}
+		g.images[name] = s
 	}
 	return s, nil
 }

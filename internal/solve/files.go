@@ -2,11 +2,11 @@ package solve
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/gobuild-dev/gobuild/internal/fileop"
 	"github.com/gobuild-dev/gobuild/internal/plan"
-	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
 
@@ -22,7 +22,6 @@ func (s *solver) selectFiles(ctx context.Context, op plan.Copy) (*selection, err
 		Dest:    op.Dest,
 		Chown:   op.Chown,
 		Chmod:   op.Chmod,
-		Unpack:  op.Unpack,
 		Parents: op.Parents,
 		Link:    op.Link,
 		Exclude: op.Exclude,
@@ -30,13 +29,14 @@ func (s *solver) selectFiles(ctx context.Context, op plan.Copy) (*selection, err
 		TempDir: s.o.Layer.Dir,
 	}
 	for _, src := range op.Sources {
-		tree, err := s.sourceTree(ctx, src)
-		if err != nil {
-			return nil, err
-		}
-		from := fileop.Source{Tree: tree, Path: src.Path, KeepOwner: src.From != nil}
+		from := fileop.Source{Path: src.Path, Literal: src.Literal, Unpack: src.Unpack, KeepOwner: src.From != nil}
 		if src.Inline != nil {
 			from.Inline = &fileop.Inline{Name: src.Inline.Name, Data: src.Inline.Data, Mode: src.Inline.Mode}
+		} else {
+			var err error
+			if from.Tree, err = s.files(ctx, src.From); err != nil {
+				return nil, err
+			}
 		}
 		c.Sources = append(c.Sources, from)
 	}
@@ -52,25 +52,30 @@ func (s *solver) selectFiles(ctx context.Context, op plan.Copy) (*selection, err
 	}}, nil
 }
 
-// sourceTree is where a copy's source lies.
-func (s *solver) sourceTree(ctx context.Context, src plan.Source) (rootfs.Tree, error) {
-	if src.Inline != nil {
-		return nil, nil
-	}
-	if src.From == nil {
-		return s.o.Context, nil
-	}
-	st, err := s.nodes[src.From].state.wait(ctx)
+// digestFiles is the digest of the files that op copies, which must be there.
+func (s *solver) digestFiles(ctx context.Context, op plan.Copy) (string, error) {
+	sel, err := s.selectFiles(ctx, op)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return s.tree(ctx, st.layers)
+	sum, err := sel.digest(ctx)
+	return string(sum[:]), errors.Join(err, sel.Close())
+}
+
+// allAtHand says whether everything that op copies is there before anything has run.
+func allAtHand(op plan.Copy) bool {
+	for _, src := range op.Sources {
+		if src.Inline == nil && !atHand(src.From) {
+			return false
+		}
+	}
+	return true
 }
 
 // selectFromUses finds the files of a copy that reads those of other steps.
 func (s *solver) selectFromUses(ctx context.Context, n *node) error {
 	op, ok := n.step.Op.(plan.Copy)
-	if !ok || len(n.step.Uses) == 0 {
+	if !ok || allAtHand(op) {
 		return nil
 	}
 	sel, err := s.selectFiles(ctx, op)
@@ -102,6 +107,15 @@ func (s *solver) workDir(ctx context.Context, n *node, op plan.WorkDir, base sta
 		return state{}, err
 	}
 	return s.written(ctx, n, base, fileop.WorkDir(ctx, tree, op.Path, op.User, s.now()))
+}
+
+// fetchLayer makes a layer of the files that a step fetches, which a stage begins with.
+func (s *solver) fetchLayer(ctx context.Context, n *node) (state, error) {
+	tree, err := s.fetch(ctx, n)
+	if err != nil {
+		return state{}, err
+	}
+	return s.written(ctx, n, state{}, snapshot.FromTree(tree, "."))
 }
 
 // written writes changes as a step's layer.

@@ -15,7 +15,7 @@ import (
 )
 
 // keyVersion is part of every key. It changes when the same inputs give another layer than before.
-const keyVersion = "gobuild step 1"
+const keyVersion = "gobuild step 2"
 
 // keyHash makes a key of labelled fields. Labels and values are framed by their lengths, so that no bytes can
 // move from one field to another and leave the key as it was.
@@ -86,8 +86,14 @@ func (s *solver) definition(ctx context.Context, n *node) (cache.Key, error) {
 		return k.sum(), nil
 	case plan.Config:
 		return base, nil // what has no files changes no key; RUN has the environment in its own
+	case plan.HTTP, plan.Git, plan.Local:
+		return s.fetchKey(ctx, n)
 	case plan.Run:
-		return runKey(byDefinition, base.String(), n.step, op), nil
+		mounts, err := s.definedMounts(ctx, op)
+		if err != nil {
+			return cache.Key{}, err
+		}
+		return runKey(byDefinition, base.String(), mounts, n.step, op), nil
 	case plan.WorkDir:
 		return workDirKey(byDefinition, base.String(), op), nil
 	case plan.Copy:
@@ -105,8 +111,14 @@ func (s *solver) definition(ctx context.Context, n *node) (cache.Key, error) {
 // files that it copies.
 func (s *solver) contentKey(ctx context.Context, n *node, below v1.Hash) (cache.Key, error) {
 	switch op := n.step.Op.(type) {
+	case plan.HTTP, plan.Git, plan.Local:
+		return n.key.wait(ctx) // it names the files themselves
 	case plan.Run:
-		return runKey(byContent, below.String(), n.step, op), nil
+		mounts, err := s.mountedFiles(ctx, op)
+		if err != nil {
+			return cache.Key{}, err
+		}
+		return runKey(byContent, below.String(), mounts, n.step, op), nil
 	case plan.WorkDir:
 		return workDirKey(byContent, below.String(), op), nil
 	case plan.Copy:
@@ -124,10 +136,31 @@ func (s *solver) contentKey(ctx context.Context, n *node, below v1.Hash) (cache.
 	}
 }
 
-// definedFiles stands for the files that a copy reads: their digest if they are in the context, and otherwise
-// the definitions of the steps that they come from.
+// fetchKey is the key of a step that fetches files: what its source says, or the digest of all that it has.
+func (s *solver) fetchKey(ctx context.Context, n *node) (cache.Key, error) {
+	src, err := s.source(ctx, n)
+	if err != nil {
+		return cache.Key{}, err
+	}
+	key, err := src.Key(ctx)
+	if err != nil {
+		return cache.Key{}, err
+	}
+	if key == "" {
+		all := plan.Source{Path: "/", From: n.step}
+		if key, err = s.digestFiles(ctx, plan.Copy{Sources: []plan.Source{all}, Dest: "/"}); err != nil {
+			return cache.Key{}, err
+		}
+	}
+	k := newKey("fetch")
+	k.field("files", key)
+	return k.sum(), nil
+}
+
+// definedFiles stands for the files that a copy reads: the digest of those that are at hand, and the definitions of the
+// steps that others come from.
 func (s *solver) definedFiles(ctx context.Context, n *node, op plan.Copy) (string, error) {
-	if len(n.step.Uses) == 0 {
+	if allAtHand(op) {
 		sel, err := n.selection.wait(ctx)
 		if err != nil {
 			return "", err
@@ -141,6 +174,16 @@ func (s *solver) definedFiles(ctx context.Context, n *node, op plan.Copy) (strin
 			k.files([]plan.InlineFile{*src.Inline})
 			continue
 		}
+		if atHand(src.From) {
+			one := op
+			one.Sources = []plan.Source{src}
+			sum, err := s.digestFiles(ctx, one)
+			if err != nil {
+				return "", err
+			}
+			k.field("files", sum)
+			continue
+		}
 		from, err := s.nodes[src.From].key.wait(ctx)
 		if err != nil {
 			return "", err
@@ -150,7 +193,7 @@ func (s *solver) definedFiles(ctx context.Context, n *node, op plan.Copy) (strin
 	return k.sum().String(), nil
 }
 
-func runKey(by, base string, step *plan.Step, op plan.Run) cache.Key {
+func runKey(by, base, mounts string, step *plan.Step, op plan.Run) cache.Key {
 	k := newKey("run")
 	k.field(by, base)
 	k.platform(step.Platform)
@@ -159,6 +202,12 @@ func runKey(by, base string, step *plan.Step, op plan.Run) cache.Key {
 	k.field("dir", op.Dir)
 	k.field("user", op.User)
 	k.field("network", op.Network)
+	k.field("hostname", op.Hostname)
+	k.field("insecure", fmt.Sprint(op.Insecure))
+	for _, d := range op.Devices {
+		k.field("device", d.Name)
+	}
+	k.field("mounts", mounts)
 	k.files(op.Files)
 	return k.sum()
 }
@@ -180,12 +229,12 @@ func copyKey(by, base, files string, op plan.Copy) cache.Key {
 	k.field(by, base)
 	k.field("files", files)
 	for _, src := range op.Sources {
-		k.field("source", src.Path)
+		k.field("source", src.Path, fmt.Sprint(src.Unpack))
 	}
 	k.field("dest", op.Dest)
 	k.field("chown", op.Chown)
 	k.field("chmod", op.Chmod)
-	k.field("flags", fmt.Sprint(op.Unpack, op.Link, op.Parents))
+	k.field("flags", fmt.Sprint(op.Link, op.Parents))
 	k.field("exclude", op.Exclude...)
 	return k.sum()
 }

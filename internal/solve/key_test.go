@@ -12,7 +12,7 @@ import (
 // TestKeysDoNotCollide holds pairs that differ only in where a byte stands.
 func TestKeysDoNotCollide(t *testing.T) {
 	amd64 := &plan.Step{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}
-	run := func(step *plan.Step, op plan.Run) cache.Key { return runKey(byDefinition, "base", step, op) }
+	run := func(step *plan.Step, op plan.Run) cache.Key { return runKey(byDefinition, "base", "", step, op) }
 	file := func(name, data string) []plan.InlineFile { return []plan.InlineFile{{Name: name, Data: data}} }
 	copies := func(base, files string, op plan.Copy) cache.Key { return copyKey(byDefinition, base, files, op) }
 	src := func(paths ...string) (s []plan.Source) {
@@ -45,14 +45,17 @@ func TestKeysDoNotCollide(t *testing.T) {
 		},
 		"network": {run(amd64, plan.Run{}), run(amd64, plan.Run{Network: "none"})},
 		"definition-is-not-content": {
-			runKey(byDefinition, "sha256:00", amd64, plan.Run{}),
-			runKey(byContent, "sha256:00", amd64, plan.Run{}),
+			runKey(byDefinition, "sha256:00", "", amd64, plan.Run{}),
+			runKey(byContent, "sha256:00", "", amd64, plan.Run{}),
 		},
-		"copied-files":        {copies("b", "one", plan.Copy{}), copies("b", "two", plan.Copy{})},
-		"base-of-copy":        {copies("b", "one", plan.Copy{}), copies("c", "one", plan.Copy{})},
-		"sources":             {copies("b", "f", plan.Copy{Sources: src("a", "b")}), copies("b", "f", plan.Copy{Sources: src("ab")})},
-		"chown-becomes-chmod": {copies("b", "f", plan.Copy{Chown: "1"}), copies("b", "f", plan.Copy{Chmod: "1"})},
-		"unpack":              {copies("b", "f", plan.Copy{Unpack: true}), copies("b", "f", plan.Copy{Parents: true})},
+		"copied-files":          {copies("b", "one", plan.Copy{}), copies("b", "two", plan.Copy{})},
+		"base-of-copy":          {copies("b", "one", plan.Copy{}), copies("c", "one", plan.Copy{})},
+		"sources":               {copies("b", "f", plan.Copy{Sources: src("a", "b")}), copies("b", "f", plan.Copy{Sources: src("ab")})},
+		"chown-becomes-chmod":   {copies("b", "f", plan.Copy{Chown: "1"}), copies("b", "f", plan.Copy{Chmod: "1"})},
+		"unpack":                {copies("b", "f", plan.Copy{Sources: []plan.Source{{Path: "a", Unpack: true}}}), copies("b", "f", plan.Copy{Sources: src("a")})},
+		"insecure":              {run(amd64, plan.Run{}), run(amd64, plan.Run{Insecure: true})},
+		"device":                {run(amd64, plan.Run{}), run(amd64, plan.Run{Devices: []plan.Device{{Name: "a/b=c"}}})},
+		"hostname-into-network": {run(amd64, plan.Run{Hostname: "none"}), run(amd64, plan.Run{Network: "none"})},
 	} {
 		if pair[0] == pair[1] {
 			t.Errorf("%s: different steps have one key", name)
@@ -69,7 +72,7 @@ func TestLinkedCopyIsIndependentOfItsBase(t *testing.T) {
 
 func TestProxyIsNoInput(t *testing.T) {
 	step := &plan.Step{}
-	if runKey(byDefinition, "b", step, plan.Run{Proxies: []string{"http_proxy=x"}}) != runKey(byDefinition, "b", step, plan.Run{}) {
+	if runKey(byDefinition, "b", "", step, plan.Run{Proxies: []string{"http_proxy=x"}}) != runKey(byDefinition, "b", "", step, plan.Run{}) {
 		t.Error("a proxy is part of the key")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/progress"
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
 // node is a step on its way to a result.
@@ -19,11 +20,16 @@ type node struct {
 
 	keyOnce, stateOnce sync.Once
 
-	// selection is set for copies only: early when they copy from the context, and only once the
+	// selection is set for copies only: early when all that they copy is at hand, and only once the
 	// result is not in the cache when they copy from other steps.
 	selection *future[*selection]
 	key       *future[cache.Key]
 	state     *future[state]
+
+	// source and tree are set for steps that fetch.
+	sourceOnce, fetchOnce sync.Once
+	source                *future[Source]
+	tree                  *future[rootfs.Tree]
 }
 
 // state is what a step leaves for those that build on it.
@@ -41,6 +47,8 @@ func newNode(s *solver, step *plan.Step) *node {
 		selection: newFuture[*selection](),
 		key:       newFuture[cache.Key](),
 		state:     newFuture[state](),
+		source:    newFuture[Source](),
+		tree:      newFuture[rootfs.Tree](),
 	}
 	if step.Base != nil {
 		n.base = s.nodes[step.Base]
@@ -71,9 +79,12 @@ func (s *solver) needKey(n *node) {
 			s.needKey(n.base)
 		}
 		for _, use := range n.step.Uses {
-			s.needKey(s.nodes[use])
+			// What is at hand is known by those of its files that are read.
+			if !atHand(use) {
+				s.needKey(s.nodes[use])
+			}
 		}
-		if op, ok := n.step.Op.(plan.Copy); ok && len(n.step.Uses) == 0 {
+		if op, ok := n.step.Op.(plan.Copy); ok && allAtHand(op) {
 			s.spawn(func() error {
 				sel, err := s.selectFiles(s.ctx, op)
 				err = stepError(s.ctx, n.step, err)
@@ -99,7 +110,7 @@ func (s *solver) make(ctx context.Context, n *node) (state, error) {
 		return s.pull(ctx, n, op)
 	case plan.Config:
 		return n.base.state.wait(ctx)
-	case plan.Run, plan.Copy, plan.WorkDir:
+	case plan.Run, plan.Copy, plan.WorkDir, plan.HTTP, plan.Git, plan.Local:
 		return s.makeLayer(ctx, n)
 	default:
 		return state{}, fmt.Errorf("unknown operation %T", op)
@@ -136,7 +147,7 @@ func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
 	if !hit {
 		s.needUses(n)
 	}
-	base, err := n.base.state.wait(ctx)
+	base, err := n.below(ctx)
 	if err != nil {
 		return state{}, err
 	}
@@ -163,15 +174,29 @@ func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
 	return s.execute(ctx, n, base)
 }
 
-// needUses starts the steps whose files a step reads.
+// below waits for the state that a step works on.
+func (n *node) below(ctx context.Context) (state, error) {
+	if n.base == nil {
+		return state{}, nil
+	}
+	return n.base.state.wait(ctx)
+}
+
+// needUses starts the steps whose files a step reads, but for those that fetch: files are not made layers of only to be
+// read.
 func (s *solver) needUses(n *node) {
 	for _, use := range n.step.Uses {
-		s.need(s.nodes[use])
+		if !fetches(use) {
+			s.need(s.nodes[use])
+		}
 	}
 }
 
 // execute makes the layer of a step that is not in the cache.
 func (s *solver) execute(ctx context.Context, n *node, base state) (state, error) {
+	if fetches(n.step) {
+		return s.fetchLayer(ctx, n)
+	}
 	s.emit(n, progress.StepStarted, "")
 	var st state
 	var err error

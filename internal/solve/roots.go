@@ -19,8 +19,9 @@ type roots struct {
 	once   sync.Once
 	driver *future[sandbox.Driver]
 
-	mu   sync.Mutex
-	open []*openRoot
+	mu     sync.Mutex
+	opened []sandbox.Root
+	forAll map[*stack]*future[sandbox.Root]
 }
 
 // openRoot is a root with what it holds.
@@ -33,7 +34,7 @@ type openRoot struct {
 }
 
 func newRoots(driver func(ctx context.Context) (sandbox.Driver, error)) *roots {
-	return &roots{choose: driver, driver: newFuture[sandbox.Driver]()}
+	return &roots{choose: driver, driver: newFuture[sandbox.Driver](), forAll: map[*stack]*future[sandbox.Root]{}}
 }
 
 // take returns a root that holds exactly the layers of base, for one process.
@@ -43,24 +44,58 @@ func (r *roots) take(ctx context.Context, base state) (*openRoot, error) {
 			return o, o.add(ctx, missing)
 		}
 	}
+	root, err := r.keep(ctx, base.layers)
+	if err != nil {
+		return nil, err
+	}
+	return &openRoot{root: root, busy: true, at: base.layers}, nil
+}
+
+// shared returns a root that holds exactly these layers, for mounts that nobody writes to. It is the same one for all of
+// them.
+func (r *roots) shared(ctx context.Context, layers *stack) (sandbox.Root, error) {
+	r.mu.Lock()
+	f := r.forAll[layers]
+	mine := f == nil
+	if mine {
+		f = newFuture[sandbox.Root]()
+		r.forAll[layers] = f
+	}
+	r.mu.Unlock()
+	if mine {
+		f.set(r.keep(ctx, layers))
+	}
+	return f.wait(ctx)
+}
+
+// keep opens a root on layers that stays open until all are closed.
+func (r *roots) keep(ctx context.Context, layers *stack) (sandbox.Root, error) {
+	root, err := r.open(ctx, layers)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opened = append(r.opened, root)
+	return root, nil
+}
+
+// open opens a root on layers, waiting for those in the making. The caller closes it.
+func (r *roots) open(ctx context.Context, layers *stack) (sandbox.Root, error) {
 	r.once.Do(func() { r.driver.set(r.choose(ctx)) })
 	driver, err := r.driver.wait(ctx)
 	if err != nil {
 		return nil, err
 	}
-	layers, err := base.layers.wait(ctx)
+	list, err := layers.wait(ctx)
 	if err != nil {
 		return nil, err
 	}
-	root, err := driver.Open(ctx, layers)
+	root, err := driver.Open(ctx, list)
 	if err != nil {
 		return nil, fmt.Errorf("open root filesystem: %w", err)
 	}
-	o := &openRoot{root: root, busy: true, at: base.layers}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.open = append(r.open, o)
-	return o, nil
+	return root, nil
 }
 
 // inUse returns the driver, or nil as long as no process had to run.
@@ -111,9 +146,9 @@ func (r *roots) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var err error
-	for _, o := range r.open {
-		err = errors.Join(err, o.root.Close())
+	for _, root := range r.opened {
+		err = errors.Join(err, root.Close())
 	}
-	r.open = nil
+	r.opened = nil
 	return err
 }

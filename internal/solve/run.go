@@ -12,13 +12,20 @@ import (
 
 // run runs a process. The step is done when the process is: its layer is written while the next
 // step runs.
-func (s *solver) run(ctx context.Context, n *node, op plan.Run, base state) (state, error) {
+func (s *solver) run(ctx context.Context, n *node, op plan.Run, base state) (_ state, err error) {
+	m, err := s.mount(ctx, op)
+	defer func() { err = errors.Join(err, m.release()) }()
+	if err != nil {
+		return state{}, err
+	}
 	r, err := s.roots.take(ctx, base)
 	if err != nil {
 		return state{}, err
 	}
 	out := newOutput(s.o.Progress, n.step)
-	err = r.root.Run(ctx, process(op, out))
+	p := process(op, out)
+	m.apply(&p)
+	err = r.root.Run(ctx, p)
 	out.flush()
 	if err != nil {
 		return state{}, s.runError(ctx, n, op, err, out)
@@ -45,12 +52,14 @@ func (s *solver) run(ctx context.Context, n *node, op plan.Run, base state) (sta
 
 func process(op plan.Run, out *output) sandbox.Process {
 	p := sandbox.Process{
-		Args:   op.Args,
-		Env:    op.Environ(),
-		Dir:    op.Dir,
-		User:   op.User,
-		Stdout: out.stream(1),
-		Stderr: out.stream(2),
+		Args:     op.Args,
+		Env:      op.Environ(),
+		Dir:      op.Dir,
+		User:     op.User,
+		Hostname: op.Hostname,
+		Insecure: op.Insecure,
+		Stdout:   out.stream(1),
+		Stderr:   out.stream(2),
 	}
 	if op.Network == "none" {
 		p.Network = sandbox.NetworkNone

@@ -34,6 +34,7 @@ type scriptDriver struct {
 	began func(command string)
 
 	mu       sync.Mutex
+	ran      []sandbox.Process
 	opened   int
 	closed   int
 	counter  int
@@ -50,11 +51,11 @@ func (d *scriptDriver) Name() string                { return "script" }
 func (d *scriptDriver) Probe(context.Context) error { return nil }
 func (d *scriptDriver) Roots() int                  { return 0 }
 
-func (d *scriptDriver) Open(context.Context, []v1.Layer) (sandbox.Root, error) {
+func (d *scriptDriver) Open(_ context.Context, layers []v1.Layer) (sandbox.Root, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.opened++
-	return &scriptRoot{d: d}, nil
+	return &scriptRoot{d: d, layers: layers}, nil
 }
 
 func (d *scriptDriver) open() int {
@@ -79,13 +80,17 @@ func (d *scriptDriver) meet(ctx context.Context, n int) error {
 }
 
 type scriptRoot struct {
-	d    *scriptDriver
-	adds []snapshot.Change
-	done bool
+	d      *scriptDriver
+	layers []v1.Layer
+	adds   []snapshot.Change
+	done   bool
 }
 
 func (r *scriptRoot) Run(ctx context.Context, p sandbox.Process) error {
 	words := strings.Fields(p.Args[len(p.Args)-1])
+	r.d.mu.Lock()
+	r.d.ran = append(r.d.ran, p)
+	r.d.mu.Unlock()
 	r.d.began(words[0])
 	switch words[0] {
 	case "put":

@@ -30,10 +30,15 @@ type Options struct {
 	Context rootfs.Tree
 	// Image returns the base image of a Pull. Its layers must be lazy.
 	Image func(ctx context.Context, pull plan.Pull, p v1.Platform) (v1.Image, error)
+	// Source returns where a step of plan.HTTP, plan.Git or plan.Local has its files from. It may be nil for plans without
+	// such steps.
+	Source func(ctx context.Context, op plan.Op) (Source, error)
 	// Cache keeps results of steps. It may be nil.
 	Cache cache.Store
 	// Driver is asked for once, when the first process has to run.
 	Driver func(ctx context.Context) (sandbox.Driver, error)
+	// Mounts gives processes caches, secrets, agents and devices. It may be nil.
+	Mounts Mounts
 	// Indexes keeps file indexes of layers. It may be nil.
 	Indexes rootfs.Indexes
 	// Layer says how layers are written. Its Dir is also used for temporary files.
@@ -107,9 +112,10 @@ type solver struct {
 	// goalOf holds, for each step whose layer ends up in an image, a goal that it belongs to.
 	goalOf map[*plan.Step]*plan.Step
 
-	mu     sync.Mutex
-	trees  map[*stack]*future[*rootfs.LayerTree]
-	warned map[string]bool
+	mu        sync.Mutex
+	trees     map[*stack]*future[*rootfs.LayerTree]
+	mountable map[shownFiles]*future[*stack]
+	warned    map[string]bool
 }
 
 func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *solver {
@@ -119,6 +125,11 @@ func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *so
 		goalOf: map[*plan.Step]*plan.Step{},
 		trees:  map[*stack]*future[*rootfs.LayerTree]{},
 		warned: map[string]bool{},
+
+		mountable: map[shownFiles]*future[*stack]{},
+	}
+	if s.o.Mounts == nil {
+		s.o.Mounts = noMounts{}
 	}
 	s.roots = newRoots(o.Driver)
 	s.empty = sync.OnceValue(func() *emptyLayer { return newEmptyLayer(o.Layer.Docker) })

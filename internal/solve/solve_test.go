@@ -36,6 +36,8 @@ type world struct {
 	driver  *scriptDriver
 	events  eventList
 	early   layerList
+	mounts  Mounts
+	sources map[string]Source // by URL
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
@@ -93,8 +95,12 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 		Context: tree,
 		Image:   func(_ context.Context, op plan.Pull, _ v1.Platform) (v1.Image, error) { return w.bases[op.Ref], nil },
 		Cache:   &w.store,
-		Driver:  func(context.Context) (sandbox.Driver, error) { return w.driver, nil },
-		Layer:   snapshot.Options{Dir: w.t.TempDir()},
+		Mounts:  w.mounts,
+		Source: func(_ context.Context, op plan.Op) (Source, error) {
+			return w.sources[op.(plan.HTTP).URL], nil
+		},
+		Driver: func(context.Context) (sandbox.Driver, error) { return w.driver, nil },
+		Layer:  snapshot.Options{Dir: w.t.TempDir()},
 		Finished: func(_ context.Context, _ *plan.Step, l v1.Layer) error {
 			w.early.add(l)
 			return nil

@@ -13,16 +13,44 @@ import (
 // root; root itself is left out. The second and further names of a hard-linked file become hard
 // links to the first one below root. The tree must stay open while the changes are consumed.
 func FromTree(t rootfs.Tree, root string) Changes {
+	return fromTree(t, root, func(name string) string {
+		switch {
+		case name == root:
+			return ""
+		case root == ".":
+			return name
+		}
+		return strings.TrimPrefix(name, root+"/")
+	})
+}
+
+// FromTreeAs is like FromTree for any file root, which is not left out but called as, a clean name other than ".";
+// names below it begin with it.
+func FromTreeAs(t rootfs.Tree, root, as string) Changes {
+	return fromTree(t, root, func(name string) string {
+		switch {
+		case name == root:
+			return as
+		case root == ".":
+			return as + "/" + name
+		}
+		return as + strings.TrimPrefix(name, root)
+	})
+}
+
+// fromTree gives the files below root, and root, the names that rename makes of theirs, and leaves out what gets none.
+func fromTree(t rootfs.Tree, root string, rename func(string) string) Changes {
 	return func(yield func(Change, error) bool) {
 		first := make(map[uint64]string) // names by inode
 		err := rootfs.Walk(t, root, func(name string, e *rootfs.Entry) error {
-			if name == root {
+			as := rename(name)
+			if as == "" {
 				return nil
 			}
 			c := Change{Kind: Add, Header: e.Header}
-			if root != "." {
+			if as != name {
 				h := *e.Header
-				h.Name = strings.TrimPrefix(name, root+"/")
+				h.Name = as
 				c.Header = &h
 			}
 			switch target, linked := first[e.Inode]; {

@@ -1,0 +1,97 @@
+package solve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/gobuild-dev/gobuild/internal/plan"
+)
+
+// Mounts give processes what no step makes. Implementations are safe for concurrent use.
+type Mounts interface {
+	// Cache returns the directory of a cache, which is the caller's until it calls release. Sharing is that of
+	// plan.Mount: for "locked" it waits until nobody else has the cache, and for "private" the directory is another one
+	// as long as somebody has.
+	Cache(ctx context.Context, id, sharing string) (dir string, release func() error, err error)
+	// Secret returns a secret; an error that wraps fs.ErrNotExist if there is none.
+	Secret(ctx context.Context, id string) ([]byte, error)
+	// Agent returns the path of a Unix socket at which an ssh agent listens as long as the build runs; an error that wraps
+	// fs.ErrNotExist if there is none.
+	Agent(ctx context.Context, id string) (socket string, err error)
+	// Device returns the paths of the nodes of a device, and variables that processes that use it get; an error that
+	// wraps fs.ErrNotExist if there is none.
+	Device(ctx context.Context, name string) (nodes, env []string, err error)
+}
+
+// definedMounts stands for what the mounts of a process are defined to be: their options, the digests of files that are
+// at hand, and the definitions of the steps that other files come from. Secrets and agents are only named.
+func (s *solver) definedMounts(ctx context.Context, op plan.Run) (string, error) {
+	return s.hashMounts(op, func(m plan.Mount) (string, error) {
+		if atHand(m.From) {
+			return s.digestMount(ctx, m)
+		}
+		key, err := s.nodes[m.From].key.wait(ctx)
+		return key.String(), err
+	})
+}
+
+// mountedFiles stands for what the mounts of a process really show.
+func (s *solver) mountedFiles(ctx context.Context, op plan.Run) (string, error) {
+	return s.hashMounts(op, func(m plan.Mount) (string, error) {
+		switch {
+		case atHand(m.From):
+			return s.digestMount(ctx, m)
+		case fetches(m.From):
+			key, err := s.nodes[m.From].key.wait(ctx)
+			return key.String(), err
+		}
+		st, err := s.nodes[m.From].state.wait(ctx)
+		if err != nil {
+			return "", err
+		}
+		if m.Source == "/" || m.Type == plan.MountCache {
+			chain, err := st.layers.chainID(ctx)
+			return chain.String(), err
+		}
+		return s.digestMount(ctx, m)
+	})
+}
+
+// hashMounts hashes mounts; files identifies those that a mount shows, or a cache begins with.
+func (s *solver) hashMounts(op plan.Run, files func(plan.Mount) (string, error)) (string, error) {
+	k := newKey("mounts")
+	for _, m := range op.Mounts {
+		k.field("mount", string(m.Type), m.Target, m.Source, m.ID, m.Env, fmt.Sprint(m.ReadOnly, m.Mode, m.UID, m.GID, m.Size))
+		if m.Type != plan.MountBind && m.From == nil {
+			continue
+		}
+		id, err := files(m)
+		if err != nil {
+			return "", err
+		}
+		k.field("from", id)
+	}
+	return k.sum().String(), nil
+}
+
+// digestMount is the digest of the files that a mount shows.
+func (s *solver) digestMount(ctx context.Context, m plan.Mount) (string, error) {
+	return s.digestFiles(ctx, plan.Copy{
+		Sources: []plan.Source{{Path: m.Source, From: m.From, Literal: true}},
+		Dest:    "/",
+	})
+}
+
+// noMounts has nothing to give.
+type noMounts struct{}
+
+func (noMounts) Cache(context.Context, string, string) (string, func() error, error) {
+	return "", nil, errors.New("there is no place for caches")
+}
+func (noMounts) Secret(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
+func (noMounts) Agent(context.Context, string) (string, error)  { return "", fs.ErrNotExist }
+func (noMounts) Device(context.Context, string) (nodes, env []string, err error) {
+	return nil, nil, fs.ErrNotExist
+}
