@@ -22,6 +22,9 @@ type PruneOptions struct {
 	KeepBytes int64
 	// Layers keeps extracted layers below LayersDir. It may be nil.
 	Layers Keeper
+	// Remove removes directories of caches that processes have mounted, with files that may belong to other users. It may
+	// be nil: then they are removed as far as this process may.
+	Remove func(ctx context.Context, dirs []string) error
 }
 
 // Keeper keeps things that Prune counts and removes along with the store's own.
@@ -38,7 +41,8 @@ type Item struct {
 	// Size is in bytes on disk.
 	Size int64
 
-	path string // of the store's own items
+	path  string // of the store's own items
+	mount bool   // a cache that processes mount
 }
 
 // Pruned says what Prune did.
@@ -76,7 +80,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (Pruned, error) {
 	then, p := o.limit(all)
 	for _, it := range own {
 		if it.Used.Before(then) {
-			if err := errors.Join(context.Cause(ctx), os.RemoveAll(it.path)); err != nil {
+			if err := errors.Join(context.Cause(ctx), o.remove(ctx, it)); err != nil {
 				return p, fmt.Errorf("prune: %w", err)
 			}
 		}
@@ -87,6 +91,20 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (Pruned, error) {
 		}
 	}
 	return p, nil
+}
+
+// remove removes one of the store's own items.
+func (o PruneOptions) remove(ctx context.Context, it Item) error {
+	if it.mount && o.Remove != nil {
+		if err := o.Remove(ctx, []string{it.path}); err != nil {
+			return err
+		}
+	}
+	err := os.RemoveAll(it.path)
+	if err == nil && it.mount {
+		err = os.Remove(it.path + ".lock")
+	}
+	return err
 }
 
 // limit returns the time before which things have to go, and what will have been done then.
@@ -129,5 +147,6 @@ func list(dir string) ([]Item, error) {
 			items = append(items, Item{path: filepath.Join(dir, sub, e.Name()), Used: fi.ModTime(), Size: fi.Size()})
 		}
 	}
-	return items, nil
+	mounts, err := listMounts(dir)
+	return append(items, mounts...), err
 }
