@@ -18,6 +18,7 @@ import (
 // buildFlags are those of the root command.
 type buildFlags struct {
 	source   sourceFlags
+	given    givenFlags
 	registry registryFlags
 	layer    layerFlags
 	output   outputFlags
@@ -30,6 +31,7 @@ type buildFlags struct {
 
 func (b *buildFlags) register(f *pflag.FlagSet) {
 	b.source.register(f)
+	b.given.register(f)
 	b.output.register(f)
 	b.registry.register(f)
 	b.layer.register(f)
@@ -98,7 +100,7 @@ func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
 // options are those that need no registry.
 func (b *buildFlags) options() (build.Options, error) {
 	var o build.Options
-	var errs [7]error
+	var errs [8]error
 	o.Context, errs[0] = b.source.dir()
 	o.BuildArgs, errs[1] = b.source.args()
 	o.Labels, errs[2] = pairs("label", b.source.labels)
@@ -106,6 +108,7 @@ func (b *buildFlags) options() (build.Options, error) {
 	o.Platform, errs[4] = parsePlatform(b.source.platform)
 	o.Compression, o.DockerMediaTypes, errs[5] = b.layer.parse()
 	o.Epoch, errs[6] = epoch()
+	errs[7] = b.given.apply(&o)
 	o.Dockerfile, o.Target = b.source.dockerfile, b.source.target
 	o.CompressionLevel = b.layer.level
 	o.WorkDir, o.NoCache, o.Isolation = b.workDir, b.noCache, b.isolation

@@ -15,6 +15,7 @@ import (
 
 func newPlan(log *logrus.Logger) *cobra.Command {
 	var source sourceFlags
+	var given givenFlags
 	var registry registryFlags
 	var format string
 	c := &cobra.Command{
@@ -25,7 +26,7 @@ func newPlan(log *logrus.Logger) *cobra.Command {
 			if format != "text" && format != "json" {
 				return usagef("--format %q is none of text, json", format)
 			}
-			flags := buildFlags{source: source, layer: layerFlags{compression: "gzip", format: "oci"}}
+			flags := buildFlags{source: source, given: given, layer: layerFlags{compression: "gzip", format: "oci"}}
 			o, err := flags.options()
 			if err != nil {
 				return err
@@ -51,6 +52,7 @@ func newPlan(log *logrus.Logger) *cobra.Command {
 		},
 	}
 	source.register(c.Flags())
+	given.register(c.Flags())
 	registry.register(c.Flags())
 	c.Flags().StringVar(&format, "format", "text", "text or json")
 	c.Flags().SortFlags = false

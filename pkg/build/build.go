@@ -97,6 +97,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	for _, w := range p.Warnings {
 		o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: w.String()})
 	}
+	given := newGiven(o, store)
 	results, err := solve.Solve(ctx, solve.Options{
 		Plan:    p,
 		Context: src.Tree,
@@ -105,6 +106,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 		Driver: func(ctx context.Context) (sandbox.Driver, error) {
 			return o.driver(ctx, store)
 		},
+		Mounts:  given,
 		Indexes: store,
 		Layer: snapshot.Options{
 			Compression: o.Compression,
@@ -117,7 +119,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 		Progress: o.Progress,
 		Epoch:    o.Epoch,
 	})
-	if err != nil {
+	if err := errors.Join(err, given.Close()); err != nil {
 		return nil, err
 	}
 	return export(ctx, o, exporters, results[0])
@@ -158,6 +160,9 @@ func prepare(ctx context.Context, o Options, b *bases) (*source.Context, *plan.P
 		Platforms:     platforms,
 		BuildPlatform: HostPlatform(),
 		Labels:        o.Labels,
+		Contexts:      o.Contexts,
+		Hostname:      o.Hostname,
+		Allow:         o.Allow,
 		Bases:         b,
 	})
 	return src, p, err

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -28,6 +29,24 @@ type Options struct {
 	Target string
 	// BuildArgs are values for the Dockerfile's ARGs.
 	BuildArgs map[string]string
+	// Contexts are further contexts by name, which stand for stages, bases and sources of that name; a name may end in
+	// "::" and a platform. A value is a directory, a URL of a file or of a git repository, docker-image://REF,
+	// oci-layout://PATH[:TAG][@DIGEST], or target:STAGE.
+	Contexts map[string]string
+	// Secrets are what RUN --mount=type=secret gives to processes, by id, and with what remote sources are
+	// fetched: HTTP_AUTH_TOKEN_<host>, HTTP_AUTH_HEADER_<host>, GIT_AUTH_TOKEN and GIT_AUTH_HEADER, the last two with or without
+	// a dot and a host. No value of theirs becomes part of an image, a key or an event.
+	Secrets map[string]Secret
+	// SSH are the agents of RUN --mount=type=ssh, by id, each one socket or any number of key files. Git over ssh uses
+	// "default".
+	SSH map[string][]string
+	// Device returns the paths of the nodes of a device that RUN --device names, and variables that go with it; an error
+	// that wraps fs.ErrNotExist if there is none. It may be nil.
+	Device func(ctx context.Context, name string) (nodes, env []string, err error)
+	// Allow lists entitlements: "security.insecure", "device", or "device", "=" and one device's name.
+	Allow []string
+	// Hostname is the name of the machine that processes see.
+	Hostname string
 	// Labels are added to the image.
 	Labels map[string]string
 	// Annotations are put into the manifest.
