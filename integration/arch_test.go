@@ -18,7 +18,7 @@ func allowed() map[string][]string {
 	leaf := []string{}
 	solve := []string{"internal/plan", "pkg/dockerfile", "pkg/cache", "pkg/sandbox", "pkg/snapshot", "pkg/rootfs", "pkg/source",
 		"pkg/progress", "internal/fileop"}
-	front := append([]string{"internal/solve", "internal/assemble", "pkg/push", "pkg/registry", "pkg/sshagent"}, solve...)
+	front := append([]string{"internal/solve", "internal/assemble", "pkg/push", "pkg/registry", "pkg/sshagent", "pkg/cdi"}, solve...)
 	return map[string][]string{
 		"pkg/dockerfile":    leaf,
 		"pkg/cache":         leaf,
@@ -27,6 +27,7 @@ func allowed() map[string][]string {
 		"pkg/registry":      leaf,
 		"pkg/progress":      leaf,
 		"pkg/sshagent":      leaf,
+		"pkg/cdi":           leaf,
 		"internal/assemble": leaf,
 		"pkg/snapshot":      {"pkg/rootfs"},
 		"pkg/sandbox":       {"pkg/snapshot", "pkg/rootfs"},

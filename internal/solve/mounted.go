@@ -61,14 +61,16 @@ func (s *solver) mount(ctx context.Context, op plan.Run) (*mounted, error) {
 
 func (m *mounted) takeDevices(ctx context.Context, op plan.Run) error {
 	for _, d := range op.Devices {
-		nodes, env, err := m.solver.o.Mounts.Device(ctx, d.Name)
+		device, err := m.solver.o.Mounts.Device(ctx, d.Name)
 		if errors.Is(err, fs.ErrNotExist) && !d.Required {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("find device %s: %w", d.Name, err)
 		}
-		m.devices, m.env = append(m.devices, nodes...), append(m.env, env...)
+		m.devices = append(m.devices, device.Nodes...)
+		m.env = append(m.env, device.Env...)
+		m.mounts = append(m.mounts, device.Mounts...)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
 
 // Mounts give processes what no step makes. Implementations are safe for concurrent use.
@@ -20,9 +21,17 @@ type Mounts interface {
 	// Agent returns the path of a Unix socket at which an ssh agent listens as long as the build runs; an error that wraps
 	// fs.ErrNotExist if there is none.
 	Agent(ctx context.Context, id string) (socket string, err error)
-	// Device returns the paths of the nodes of a device, and variables that processes that use it get; an error that
-	// wraps fs.ErrNotExist if there is none.
-	Device(ctx context.Context, name string) (nodes, env []string, err error)
+	// Device returns what a process gets that uses a device; an error that wraps fs.ErrNotExist if there is none.
+	Device(ctx context.Context, name string) (Device, error)
+}
+
+// Device is what a process gets that uses a device.
+type Device struct {
+	// Nodes are paths of device nodes.
+	Nodes []string
+	// Env holds KEY=value pairs.
+	Env    []string
+	Mounts []sandbox.Mount
 }
 
 // definedMounts stands for what the mounts of a process are defined to be: their options, the digests of files that are
@@ -92,6 +101,4 @@ func (noMounts) Cache(context.Context, string, string) (string, func() error, er
 }
 func (noMounts) Secret(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
 func (noMounts) Agent(context.Context, string) (string, error)  { return "", fs.ErrNotExist }
-func (noMounts) Device(context.Context, string) (nodes, env []string, err error) {
-	return nil, nil, fs.ErrNotExist
-}
+func (noMounts) Device(context.Context, string) (Device, error) { return Device{}, fs.ErrNotExist }

@@ -63,9 +63,7 @@ func (g *giver) Secret(_ context.Context, id string) ([]byte, error) {
 
 func (g *giver) Agent(context.Context, string) (string, error) { return "", fs.ErrNotExist }
 
-func (g *giver) Device(context.Context, string) ([]string, []string, error) {
-	return nil, nil, fs.ErrNotExist
-}
+func (g *giver) Device(context.Context, string) (Device, error) { return Device{}, fs.ErrNotExist }
 
 // inUse lists the caches that were not given back.
 func (g *giver) inUse() (ids []string) {

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"sync"
 
+	"github.com/gobuild-dev/gobuild/internal/solve"
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/cdi"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sshagent"
 )
 
@@ -59,11 +62,20 @@ func (g *given) Agent(_ context.Context, id string) (string, error) {
 }
 
 // Device implements solve.Mounts.
-func (g *given) Device(ctx context.Context, name string) (nodes, env []string, err error) {
-	if g.o.Device == nil {
-		return nil, nil, fmt.Errorf("device %s: %w", name, fs.ErrNotExist)
+func (g *given) Device(_ context.Context, name string) (solve.Device, error) {
+	dirs := g.o.DeviceDirs
+	if dirs == nil {
+		dirs = cdi.DefaultDirs()
 	}
-	return g.o.Device(ctx, name)
+	found, err := cdi.Find(dirs, name)
+	if err != nil {
+		return solve.Device{}, err
+	}
+	d := solve.Device{Nodes: found.Nodes, Env: found.Env}
+	for _, m := range found.Mounts {
+		d.Mounts = append(d.Mounts, sandbox.Mount{Target: m.Target, ReadOnly: m.ReadOnly, Source: sandbox.HostSource{Path: m.Source}})
+	}
+	return d, nil
 }
 
 // Close ends the agents.

@@ -1,7 +1,6 @@
 package build
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -40,9 +39,9 @@ type Options struct {
 	// SSH are the agents of RUN --mount=type=ssh, by id, each one socket or any number of key files. Git over ssh uses
 	// "default".
 	SSH map[string][]string
-	// Device returns the paths of the nodes of a device that RUN --device names, and variables that go with it; an error
-	// that wraps fs.ErrNotExist if there is none. It may be nil.
-	Device func(ctx context.Context, name string) (nodes, env []string, err error)
+	// DeviceDirs are where the devices that RUN --device names are described (see package cdi); nil means
+	// cdi.DefaultDirs.
+	DeviceDirs []string
 	// Allow lists entitlements: "security.insecure", "device", or "device", "=" and one device's name.
 	Allow []string
 	// Hostname is the name of the machine that processes see.

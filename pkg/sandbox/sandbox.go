@@ -112,7 +112,7 @@ type Mount struct {
 	Source   MountSource
 }
 
-// MountSource is what is mounted: one of BindSource, CacheSource, TmpfsSource, FileSource and SocketSource.
+// MountSource is what is mounted: one of BindSource, HostSource, CacheSource, TmpfsSource, FileSource and SocketSource.
 type MountSource interface{ mountSource() }
 
 type (
@@ -123,6 +123,11 @@ type (
 		Root Root
 		// Path is absolute, inside Root. Links in it are followed inside Root and never lead out of it.
 		Path string
+	}
+
+	// HostSource is a file or a directory of the builder, which the user of the builder can reach.
+	HostSource struct {
+		Path string // absolute
 	}
 
 	// CacheSource is a directory of the builder that outlives the build.
@@ -161,6 +166,7 @@ type (
 )
 
 func (BindSource) mountSource()   {}
+func (HostSource) mountSource()   {}
 func (CacheSource) mountSource()  {}
 func (TmpfsSource) mountSource()  {}
 func (FileSource) mountSource()   {}
