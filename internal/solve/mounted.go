@@ -17,6 +17,7 @@ type mounted struct {
 	mounts []sandbox.Mount
 	// env are variables that hold secrets, or go with devices.
 	env     []string
+	secrets [][]byte
 	devices []string
 	caches  map[string]string // directories by ID
 	undo    []func() error
@@ -140,6 +141,7 @@ func (m *mounted) secret(ctx context.Context, mount plan.Mount) (sandbox.MountSo
 	case err != nil:
 		return nil, fmt.Errorf("read secret %s: %w", id, err)
 	}
+	m.secrets = append(m.secrets, data)
 	if mount.Env != "" {
 		m.env = append(m.env, mount.Env+"="+string(data))
 	}

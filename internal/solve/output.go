@@ -18,20 +18,27 @@ const tailLines = 20
 // burden.
 const maxLine = 4 << 10
 
-// output passes on what a process writes, and keeps the last lines.
+// output passes on what a process writes, without secrets, and keeps the last lines.
 type output struct {
-	sink progress.Sink
-	step *plan.Step
+	sink    progress.Sink
+	step    *plan.Step
+	streams [3]io.Writer // by file descriptor
 
 	mu    sync.Mutex
 	lines []string
 	part  [3][]byte // the unfinished line of each stream
 }
 
-func newOutput(sink progress.Sink, step *plan.Step) *output { return &output{sink: sink, step: step} }
+func newOutput(sink progress.Sink, step *plan.Step, secrets [][]byte) *output {
+	o := &output{sink: sink, step: step}
+	for n := 1; n <= 2; n++ {
+		o.streams[n] = newRedactor(stream{o, n}, secrets)
+	}
+	return o
+}
 
 // stream is the writer for stdout (1) or stderr (2).
-func (o *output) stream(n int) io.Writer { return stream{o, n} }
+func (o *output) stream(n int) io.Writer { return o.streams[n] }
 
 type stream struct {
 	o *output
@@ -72,6 +79,11 @@ func (o *output) end(n int) {
 
 // flush ends lines that the process left unfinished.
 func (o *output) flush() {
+	for _, w := range o.streams {
+		if r, ok := w.(*redactor); ok {
+			r.flush()
+		}
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for n := range o.part {

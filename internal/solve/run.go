@@ -22,7 +22,7 @@ func (s *solver) run(ctx context.Context, n *node, op plan.Run, base state) (_ s
 	if err != nil {
 		return state{}, err
 	}
-	out := newOutput(s.o.Progress, n.step)
+	out := newOutput(s.o.Progress, n.step, m.secrets)
 	p := process(op, out)
 	m.apply(&p)
 	err = r.root.Run(ctx, p)
