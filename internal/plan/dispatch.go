@@ -133,6 +133,10 @@ type call struct {
 // dispatch makes the step of one instruction.
 func (g *graph) dispatch(s *stage, c command) error {
 	k := &call{g: g, s: s, cmd: c, op: Config{}, lint: g.lint.WithMergedConfigFromComments(c.Comments())}
+	said, err := readComments(c.Comments())
+	if err != nil {
+		return err
+	}
 	if err := k.expandWords(); err != nil {
 		return err
 	}
@@ -145,7 +149,10 @@ func (g *graph) dispatch(s *stage, c command) error {
 	if err := g.budget.spend(len(k.name) + stepSize); err != nil {
 		return err
 	}
-	g.addStep(s, &Step{Op: k.op, Uses: k.uses, Name: k.name, Source: g.file.Position(c.Location()), Adds: k.adds})
+	g.addStep(s, &Step{
+		Op: k.op, Uses: k.uses, Name: k.name, Source: g.file.Position(c.Location()), Adds: k.adds,
+		NoCache: g.noCache(s), CacheTTL: said.ttl,
+	})
 	return nil
 }
 

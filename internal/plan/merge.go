@@ -73,7 +73,10 @@ func (m *merger) replace(s *Step) bool {
 // identity is a hash of what a step does and on what.
 func identity(s *Step) [32]byte {
 	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%T %p %s\n", s.Op, s.Base, formatPlatform(fromV1(s.Platform)))
+	_, _ = fmt.Fprintf(h, "%T %p %s %t\n", s.Op, s.Base, formatPlatform(fromV1(s.Platform)), s.NoCache)
+	if s.CacheTTL != nil {
+		_, _ = fmt.Fprintf(h, "%s\n", *s.CacheTTL)
+	}
 	switch op := s.Op.(type) {
 	case Copy:
 		for _, src := range op.Sources {

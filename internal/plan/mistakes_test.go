@@ -57,6 +57,8 @@ func TestMistakes(t *testing.T) {
 		"run-mount-rootdir": {"FROM a\nRUN --mount=type=cache,target=.. y", "", `Dockerfile:2: invalid mount target "/"`},
 		"run-mount-ssh":     {"FROM a\nRUN --mount=type=ssh,source=x y", "", "Dockerfile:2: ssh does not support source"},
 		"run-mount-secret":  {"FROM a\nRUN --mount=type=secret y", "", "Dockerfile:2: invalid secret mount. one of source, target required"},
+		"comment-key":       {"FROM a\n# gobuild: cache-tll=1h\nRUN y", "", `Dockerfile:3: unknown key "cache-tll" in comment "gobuild: cache-tll=1h" (did you mean cache-ttl?)`},
+		"comment-ttl":       {"FROM a\n# gobuild: cache-ttl=week\nRUN y", "", `Dockerfile:3: cache-ttl "week" is not a duration such as 24h`},
 		"run-security":      {"FROM a\nRUN --security=insecure x", "", "Dockerfile:2: security.insecure is not allowed: the build must be started with --allow security.insecure"},
 		"run-device":        {"FROM a\nRUN --device=x/y=z x", "", "Dockerfile:2: device=x/y=z is not allowed: the build must be started with --allow device=x/y=z"},
 		"add-checksum":      {"FROM a\nADD --checksum=sha256:1 https://x/y z", "", `Dockerfile:2: parse checksum "sha256:1": invalid checksum digest length`},

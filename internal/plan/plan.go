@@ -252,6 +252,10 @@ type Step struct {
 	Uses     []*Step
 	Platform v1.Platform
 	Source   dockerfile.Position
+	// NoCache makes the step anew, whatever is in the cache.
+	NoCache bool
+	// CacheTTL is how old a result from the cache may be, counted from when it was made; nil is what holds for all steps.
+	CacheTTL *time.Duration
 	// Name is the step as users of BuildKit know it: "[build 2/4] RUN make".
 	Name string
 	// Image is the image's config after this step. Its rootfs, Created and the times in History are left
@@ -326,6 +330,8 @@ type Options struct {
 	// Contexts are the values of --build-context by name, which may end in "::" and a platform. A value begins with
 	// docker-image://, oci-layout:// or target:, is the URL of a repository or a file, or else names a directory.
 	Contexts map[string]string
+	// NoCacheFilter names stages whose steps are made anew.
+	NoCacheFilter []string
 	// Hostname is what processes see as the name of the machine; empty is the default of the sandbox.
 	Hostname string
 	// Allow lists what RUN may be given besides the usual: AllowInsecure, AllowDevice, or AllowDevice, "=" and the name of

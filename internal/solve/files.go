@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/gobuild-dev/gobuild/internal/fileop"
 	"github.com/gobuild-dev/gobuild/internal/plan"
@@ -136,12 +137,12 @@ func (s *solver) write(ctx context.Context, changes snapshot.Changes) (Layer, er
 		return Layer{}, err
 	}
 	if blob == nil {
-		return Layer{Layer: s.empty(), Created: s.now()}, nil
+		return Layer{Layer: s.empty(), Created: time.Now()}, nil
 	}
 	if s.o.Keep != nil {
 		if err := s.o.Keep(blob); err != nil {
 			return Layer{}, err
 		}
 	}
-	return Layer{Layer: blob, Created: s.now()}, nil
+	return Layer{Layer: blob, Created: time.Now()}, nil
 }

@@ -3,15 +3,16 @@ package solve
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/progress"
 )
 
-// lookUp asks the cache for a key. A cache in trouble is a miss and a warning.
-func (s *solver) lookUp(ctx context.Context, k cache.Key) (cache.Entry, bool) {
-	if s.o.Cache == nil {
+// lookUp asks the cache for a result of n. A cache in trouble is a miss and a warning, and what is too old is a miss.
+func (s *solver) lookUp(ctx context.Context, n *node, k cache.Key) (cache.Entry, bool) {
+	if s.o.Cache == nil || n.step.NoCache {
 		return cache.Entry{}, false
 	}
 	e, err := s.o.Cache.Get(ctx, k)
@@ -21,7 +22,15 @@ func (s *solver) lookUp(ctx context.Context, k cache.Key) (cache.Entry, bool) {
 		}
 		return cache.Entry{}, false
 	}
-	return e, true
+	return e, !s.expired(n, e)
+}
+
+// expired says that a result is older than it may be.
+func (s *solver) expired(n *node, e cache.Entry) bool {
+	if ttl := n.step.CacheTTL; ttl != nil {
+		return time.Since(e.Created) >= *ttl
+	}
+	return s.o.CacheTTL > 0 && time.Since(e.Created) >= s.o.CacheTTL
 }
 
 // fits says whether an entry that was found by its definition belongs on the layers that are really below the
@@ -54,7 +63,7 @@ func (s *solver) lookUpContent(ctx context.Context, n *node, base state) (cache.
 	if err != nil {
 		return cache.Entry{}, false, err
 	}
-	e, hit := s.lookUp(ctx, key)
+	e, hit := s.lookUp(ctx, n, key)
 	if !hit {
 		return e, false, nil
 	}

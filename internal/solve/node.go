@@ -143,7 +143,7 @@ func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	entry, hit := s.lookUp(ctx, key)
+	entry, hit := s.lookUp(ctx, n, key)
 	if !hit {
 		s.needUses(n)
 	}

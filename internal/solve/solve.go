@@ -35,6 +35,9 @@ type Options struct {
 	Source func(ctx context.Context, op plan.Op) (Source, error)
 	// Cache keeps results of steps. It may be nil.
 	Cache cache.Store
+	// CacheTTL is how old a result from the cache may be, counted from when it was made, unless its step says otherwise;
+	// zero is any age.
+	CacheTTL time.Duration
 	// Driver is asked for once, when the first process has to run.
 	Driver func(ctx context.Context) (sandbox.Driver, error)
 	// Mounts gives processes caches, secrets, agents and devices. It may be nil.
@@ -57,7 +60,7 @@ type Options struct {
 // Layer is one layer of a result.
 type Layer struct {
 	v1.Layer
-	// Created is when the step that made the layer was run; zero for layers of a base image.
+	// Created is when the step that made the layer was run, whatever Options.Epoch says; zero for layers of a base image.
 	Created time.Time
 	// Base says that the layer is one of a base image.
 	Base bool

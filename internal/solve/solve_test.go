@@ -38,6 +38,9 @@ type world struct {
 	early   layerList
 	mounts  Mounts
 	sources map[string]Source // by URL
+
+	ttl           time.Duration
+	noCacheFilter []string
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
@@ -81,7 +84,7 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 		w.t.Fatal(err)
 	}
 	linux := v1.Platform{OS: "linux", Architecture: "amd64"}
-	p, err := plan.New(ctx, file, plan.Options{Platforms: []v1.Platform{linux}, BuildPlatform: linux, Bases: w})
+	p, err := plan.New(ctx, file, plan.Options{Platforms: []v1.Platform{linux}, BuildPlatform: linux, Bases: w, NoCacheFilter: w.noCacheFilter})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -96,6 +99,8 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 		Image:   func(_ context.Context, op plan.Pull, _ v1.Platform) (v1.Image, error) { return w.bases[op.Ref], nil },
 		Cache:   &w.store,
 		Mounts:  w.mounts,
+
+		CacheTTL: w.ttl,
 		Source: func(_ context.Context, op plan.Op) (Source, error) {
 			return w.sources[op.(plan.HTTP).URL], nil
 		},

@@ -103,6 +103,8 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 		Context: src.Tree,
 		Image:   b.pull,
 		Cache:   o.cache(store),
+
+		CacheTTL: o.CacheTTL,
 		Driver: func(ctx context.Context) (sandbox.Driver, error) {
 			return o.driver(ctx, store)
 		},
@@ -163,6 +165,7 @@ func prepare(ctx context.Context, o Options, b *bases) (*source.Context, *plan.P
 		Contexts:      o.Contexts,
 		Hostname:      o.Hostname,
 		Allow:         o.Allow,
+		NoCacheFilter: o.NoCacheFilter,
 		Bases:         b,
 	})
 	return src, p, err

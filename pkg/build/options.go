@@ -71,6 +71,11 @@ type Options struct {
 	WorkDir string
 	// NoCache makes every step anew. Results are still kept for later builds.
 	NoCache bool
+	// NoCacheFilter names stages whose steps are made anew.
+	NoCacheFilter []string
+	// CacheTTL is how old a kept result of a step may be, counted from when it was made, unless a comment above its
+	// instruction says otherwise; zero is any age.
+	CacheTTL time.Duration
 	// Isolation is the name of the sandbox driver, or "auto", which is also the default.
 	Isolation string
 	// Drivers replaces the drivers that Isolation chooses from.

@@ -1,0 +1,50 @@
+package solve
+
+import (
+	"testing"
+	"time"
+)
+
+// age makes everything in the cache older.
+func (m *memoryCache) age(by time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, e := range m.entries {
+		e.Created = e.Created.Add(-by)
+		m.entries[k] = e
+	}
+}
+
+// TestOldResultsAreMadeAnew holds that age counts from when a step ran, that a comment above an instruction has the last
+// word, and that what is made anew replaces what was too old.
+func TestOldResultsAreMadeAnew(t *testing.T) {
+	w := newWorld(t, nil)
+	w.ttl = time.Hour
+	text := "FROM scratch\nRUN put /a x\n# gobuild: cache-ttl=24h\nRUN put /b x\n# gobuild: cache-ttl=1m\nRUN put /c x\n"
+	if _, ran := w.mustBuild(text); len(ran) != 3 {
+		t.Fatalf("ran %q, want all", ran)
+	}
+	for _, tt := range []struct {
+		age  time.Duration
+		want int
+	}{{0, 0}, {10 * time.Minute, 1}, {0, 0}, {2 * time.Hour, 2}, {0, 0}, {48 * time.Hour, 3}} {
+		w.store.age(tt.age)
+		if _, ran := w.mustBuild(text); len(ran) != tt.want {
+			t.Errorf("%v later ran %q, want %d steps", tt.age, ran, tt.want)
+		}
+	}
+}
+
+func TestStageWithoutCache(t *testing.T) {
+	w := newWorld(t, nil)
+	text := "FROM scratch AS Base\nRUN put /a x\nFROM base AS top\nRUN put /b x\n"
+	w.mustBuild(text)
+	w.noCacheFilter = []string{"BASE"}
+	// The step below comes to the same layer, so that the stage on top of it is in the cache.
+	if _, ran := w.mustBuild(text); len(ran) != 1 {
+		t.Errorf("ran %q, want the step of the stage that is named", ran)
+	}
+	if n := len(w.store.entries); n == 0 {
+		t.Error("nothing was kept")
+	}
+}
