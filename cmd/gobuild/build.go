@@ -27,6 +27,7 @@ type buildFlags struct {
 	noCache                      bool
 	noCacheFilter                []string
 	cacheTTL                     time.Duration
+	explainCache                 bool
 	workDir, isolation, progress string
 	verbosity                    string
 }
@@ -41,6 +42,7 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&b.noCache, "no-cache", false, "run every step anew, whatever the work directory holds")
 	f.StringSliceVar(&b.noCacheFilter, "no-cache-filter", nil, "`stage` whose steps are run anew (repeatable)")
 	f.DurationVar(&b.cacheTTL, "cache-ttl", 336*time.Hour, "how old a kept result of a step may be; 0 runs every step anew and keeps the results")
+	f.BoolVar(&b.explainCache, "explain-cache", false, "say for each stage why the first step that is run anew is")
 	f.StringVar(&b.isolation, "isolation", "auto", "how RUN is isolated: auto, overlay or directory")
 	f.StringVar(&b.progress, "progress", "auto", "how progress is shown: auto, tty, plain, json or quiet")
 	f.StringVarP(&b.verbosity, "verbosity", "v", "info", "least severe messages to show: debug, info, warn or error")
@@ -116,7 +118,7 @@ func (b *buildFlags) options() (build.Options, error) {
 	o.Dockerfile, o.Target = b.source.dockerfile, b.source.target
 	o.CompressionLevel = b.layer.level
 	o.WorkDir, o.NoCache, o.Isolation = b.workDir, b.noCache, b.isolation
-	o.NoCacheFilter = b.noCacheFilter
+	o.NoCacheFilter, o.ExplainCache = b.noCacheFilter, b.explainCache
 	o.CacheTTL = max(b.cacheTTL, 1) // zero is any age there
 	return o, errors.Join(errs[:]...)
 }

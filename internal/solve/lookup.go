@@ -3,6 +3,7 @@ package solve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
@@ -12,7 +13,11 @@ import (
 
 // lookUp asks the cache for a result of n. A cache in trouble is a miss and a warning, and what is too old is a miss.
 func (s *solver) lookUp(ctx context.Context, n *node, k cache.Key) (cache.Entry, bool) {
-	if s.o.Cache == nil || n.step.NoCache {
+	if n.step.NoCache {
+		n.missed = "its stage is to be made anew"
+		return cache.Entry{}, false
+	}
+	if s.o.Cache == nil {
 		return cache.Entry{}, false
 	}
 	e, err := s.o.Cache.Get(ctx, k)
@@ -22,15 +27,15 @@ func (s *solver) lookUp(ctx context.Context, n *node, k cache.Key) (cache.Entry,
 		}
 		return cache.Entry{}, false
 	}
-	return e, !s.expired(n, e)
-}
-
-// expired says that a result is older than it may be.
-func (s *solver) expired(n *node, e cache.Entry) bool {
-	if ttl := n.step.CacheTTL; ttl != nil {
-		return time.Since(e.Created) >= *ttl
+	limit := s.o.CacheTTL
+	if n.step.CacheTTL != nil {
+		limit = max(*n.step.CacheTTL, 1)
 	}
-	return s.o.CacheTTL > 0 && time.Since(e.Created) >= s.o.CacheTTL
+	if age := time.Since(e.Created); limit > 0 && age >= limit {
+		n.missed = fmt.Sprintf("the result that is there is %s old, and the limit is %s", age.Round(time.Second), limit)
+		return cache.Entry{}, false
+	}
+	return e, true
 }
 
 // fits says whether an entry that was found by its definition belongs on the layers that are really below the
@@ -69,6 +74,7 @@ func (s *solver) lookUpContent(ctx context.Context, n *node, base state) (cache.
 	}
 	e.Below = below
 	s.put(ctx, n.key.value, e)
+	s.note(ctx, n)
 	return e, true, nil
 }
 
@@ -102,6 +108,7 @@ func (s *solver) remember(ctx context.Context, n *node, base state, l Layer) err
 	}
 	s.put(ctx, content, e)
 	s.put(ctx, n.key.value, e)
+	s.note(ctx, n)
 	return nil
 }
 

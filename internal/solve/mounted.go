@@ -152,7 +152,7 @@ func (m *mounted) secret(ctx context.Context, mount plan.Mount) (sandbox.MountSo
 }
 
 func (m *mounted) agent(ctx context.Context, mount plan.Mount) (sandbox.MountSource, error) {
-	socket, err := m.solver.o.Mounts.Agent(ctx, mount.ID)
+	socket, release, err := m.solver.o.Mounts.Agent(ctx, mount.ID)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && mount.Required:
 		return nil, fmt.Errorf("ssh agent %s: not found: give it with --ssh %s", mount.ID, mount.ID)
@@ -161,6 +161,7 @@ func (m *mounted) agent(ctx context.Context, mount plan.Mount) (sandbox.MountSou
 	case err != nil:
 		return nil, fmt.Errorf("open ssh agent %s: %w", mount.ID, err)
 	}
+	m.undo = append(m.undo, release)
 	return sandbox.SocketSource{Path: socket, UID: mount.UID, GID: mount.GID, Mode: mount.Mode}, nil
 }
 

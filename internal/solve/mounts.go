@@ -18,9 +18,9 @@ type Mounts interface {
 	Cache(ctx context.Context, id, sharing string) (dir string, release func() error, err error)
 	// Secret returns a secret; an error that wraps fs.ErrNotExist if there is none.
 	Secret(ctx context.Context, id string) ([]byte, error)
-	// Agent returns the path of a Unix socket at which an ssh agent listens as long as the build runs; an error that wraps
-	// fs.ErrNotExist if there is none.
-	Agent(ctx context.Context, id string) (socket string, err error)
+	// Agent returns the path of a Unix socket at which an ssh agent listens until release is called. It is the caller's
+	// own, to change owner and mode of. The error wraps fs.ErrNotExist if there is no such agent.
+	Agent(ctx context.Context, id string) (socket string, release func() error, err error)
 	// Device returns what a process gets that uses a device; an error that wraps fs.ErrNotExist if there is none.
 	Device(ctx context.Context, name string) (Device, error)
 }
@@ -100,5 +100,7 @@ func (noMounts) Cache(context.Context, string, string) (string, func() error, er
 	return "", nil, errors.New("there is no place for caches")
 }
 func (noMounts) Secret(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
-func (noMounts) Agent(context.Context, string) (string, error)  { return "", fs.ErrNotExist }
+func (noMounts) Agent(context.Context, string) (string, func() error, error) {
+	return "", nil, fs.ErrNotExist
+}
 func (noMounts) Device(context.Context, string) (Device, error) { return Device{}, fs.ErrNotExist }

@@ -61,7 +61,9 @@ func (g *giver) Secret(_ context.Context, id string) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }
 
-func (g *giver) Agent(context.Context, string) (string, error) { return "", fs.ErrNotExist }
+func (g *giver) Agent(context.Context, string) (string, func() error, error) {
+	return "", nil, fs.ErrNotExist
+}
 
 func (g *giver) Device(context.Context, string) (Device, error) { return Device{}, fs.ErrNotExist }
 

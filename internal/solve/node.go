@@ -25,6 +25,11 @@ type node struct {
 	selection *future[*selection]
 	key       *future[cache.Key]
 	state     *future[state]
+	// anew says that the step, or one that it is made from, is to be made anew, so that its definition does not tell what it
+	// will see.
+	anew bool
+	// missed says why a result that may be in the cache is not used; empty if there is none.
+	missed string
 
 	// source and tree are set for steps that fetch.
 	sourceOnce, fetchOnce sync.Once
@@ -50,8 +55,13 @@ func newNode(s *solver, step *plan.Step) *node {
 		source:    newFuture[Source](),
 		tree:      newFuture[rootfs.Tree](),
 	}
+	n.anew = step.NoCache
 	if step.Base != nil {
 		n.base = s.nodes[step.Base]
+		n.anew = n.anew || n.base.anew
+	}
+	for _, use := range step.Uses {
+		n.anew = n.anew || s.nodes[use].anew
 	}
 	return n
 }
@@ -143,7 +153,11 @@ func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	entry, hit := s.lookUp(ctx, n, key)
+	var entry cache.Entry
+	hit := false
+	if !n.anew {
+		entry, hit = s.lookUp(ctx, n, key)
+	}
 	if !hit {
 		s.needUses(n)
 	}
@@ -157,6 +171,7 @@ func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
 		} else if fits {
 			return s.cached(n, base, entry), nil
 		}
+		n.missed = "what it is built on was made anew, and has changed"
 		s.needUses(n)
 	}
 	if err := s.selectFromUses(ctx, n); err != nil {
@@ -194,6 +209,7 @@ func (s *solver) needUses(n *node) {
 
 // execute makes the layer of a step that is not in the cache.
 func (s *solver) execute(ctx context.Context, n *node, base state) (state, error) {
+	s.missed(ctx, n)
 	if fetches(n.step) {
 		return s.fetchLayer(ctx, n)
 	}

@@ -35,6 +35,10 @@ type Options struct {
 	Source func(ctx context.Context, op plan.Op) (Source, error)
 	// Cache keeps results of steps. It may be nil.
 	Cache cache.Store
+	// Records remember what steps were made of. They may be nil.
+	Records Records
+	// Explain tells, by an event for each stage, why the first step that is not in the cache is not.
+	Explain bool
 	// CacheTTL is how old a result from the cache may be, counted from when it was made, unless its step says otherwise;
 	// zero is any age.
 	CacheTTL time.Duration
@@ -119,6 +123,7 @@ type solver struct {
 	trees     map[*stack]*future[*rootfs.LayerTree]
 	mountable map[shownFiles]*future[*stack]
 	warned    map[string]bool
+	explained map[*node]bool // by the lowest step of the stage
 }
 
 func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *solver {
@@ -130,6 +135,7 @@ func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *so
 		warned: map[string]bool{},
 
 		mountable: map[shownFiles]*future[*stack]{},
+		explained: map[*node]bool{},
 	}
 	if s.o.Mounts == nil {
 		s.o.Mounts = noMounts{}

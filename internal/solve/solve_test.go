@@ -39,6 +39,7 @@ type world struct {
 	mounts  Mounts
 	sources map[string]Source // by URL
 
+	records       Records
 	ttl           time.Duration
 	noCacheFilter []string
 }
@@ -100,6 +101,8 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 		Cache:   &w.store,
 		Mounts:  w.mounts,
 
+		Records:  w.records,
+		Explain:  w.records != nil,
 		CacheTTL: w.ttl,
 		Source: func(_ context.Context, op plan.Op) (Source, error) {
 			return w.sources[op.(plan.HTTP).URL], nil

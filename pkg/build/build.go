@@ -97,18 +97,19 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	for _, w := range p.Warnings {
 		o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: w.String()})
 	}
-	given := newGiven(o, store)
 	results, err := solve.Solve(ctx, solve.Options{
 		Plan:    p,
 		Context: src.Tree,
 		Image:   b.pull,
 		Cache:   o.cache(store),
 
+		Records:  &records{store, o},
+		Explain:  o.ExplainCache,
 		CacheTTL: o.CacheTTL,
 		Driver: func(ctx context.Context) (sandbox.Driver, error) {
 			return o.driver(ctx, store)
 		},
-		Mounts:  given,
+		Mounts:  &given{o, store},
 		Indexes: store,
 		Layer: snapshot.Options{
 			Compression: o.Compression,
@@ -121,7 +122,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 		Progress: o.Progress,
 		Epoch:    o.Epoch,
 	})
-	if err := errors.Join(err, given.Close()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return export(ctx, o, exporters, results[0])

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
 
 	"github.com/gobuild-dev/gobuild/internal/solve"
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
@@ -18,13 +17,6 @@ import (
 type given struct {
 	o     Options
 	store *local.Store
-
-	mu     sync.Mutex
-	agents map[string]*sshagent.Server
-}
-
-func newGiven(o Options, store *local.Store) *given {
-	return &given{o: o, store: store, agents: map[string]*sshagent.Server{}}
 }
 
 // Cache implements solve.Mounts.
@@ -35,30 +27,24 @@ func (g *given) Cache(ctx context.Context, id, sharing string) (string, func() e
 // Secret implements solve.Mounts.
 func (g *given) Secret(ctx context.Context, id string) ([]byte, error) { return g.o.secret(ctx, id) }
 
-// Agent implements solve.Mounts. An agent is served from when it is first asked for.
-func (g *given) Agent(_ context.Context, id string) (string, error) {
+// Agent implements solve.Mounts.
+func (g *given) Agent(_ context.Context, id string) (string, func() error, error) {
 	paths, ok := g.o.SSH[id]
 	if !ok {
-		return "", fmt.Errorf("ssh agent %s: %w", id, fs.ErrNotExist)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if s := g.agents[id]; s != nil {
-		return s.Socket, nil
+		return "", nil, fmt.Errorf("ssh agent %s: %w", id, fs.ErrNotExist)
 	}
 	agent, err := sshagent.Open(paths...)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New(err.Error()) // other than an agent that was not given
+		err = errors.New(err.Error()) // other than an agent that was not given
 	}
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	s, err := agent.Serve(g.store.TempDir())
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	g.agents[id] = s
-	return s.Socket, nil
+	return s.Socket, s.Close, nil
 }
 
 // Device implements solve.Mounts.
@@ -76,15 +62,4 @@ func (g *given) Device(_ context.Context, name string) (solve.Device, error) {
 		d.Mounts = append(d.Mounts, sandbox.Mount{Target: m.Target, ReadOnly: m.ReadOnly, Source: sandbox.HostSource{Path: m.Source}})
 	}
 	return d, nil
-}
-
-// Close ends the agents.
-func (g *given) Close() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var err error
-	for _, s := range g.agents {
-		err = errors.Join(err, s.Close())
-	}
-	return err
 }

@@ -76,6 +76,8 @@ type Options struct {
 	// CacheTTL is how old a kept result of a step may be, counted from when it was made, unless a comment above its
 	// instruction says otherwise; zero is any age.
 	CacheTTL time.Duration
+	// ExplainCache tells, by an event for each stage, why the first step that has no kept result has none.
+	ExplainCache bool
 	// Isolation is the name of the sandbox driver, or "auto", which is also the default.
 	Isolation string
 	// Drivers replaces the drivers that Isolation chooses from.

@@ -134,7 +134,7 @@ func (o PruneOptions) limit(items []Item) (then time.Time, p Pruned) {
 // else may be using the store.
 func list(dir string) ([]Item, error) {
 	var items []Item
-	for _, sub := range []string{blobsDir, indexesDir, stepsDir, tempDir} {
+	for _, sub := range []string{blobsDir, indexesDir, stepsDir, recordsDir, tempDir} {
 		entries, err := os.ReadDir(filepath.Join(dir, sub))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err

@@ -62,7 +62,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 }
 
 func (s *Store) prepare(ctx context.Context) error {
-	for _, d := range []string{blobsDir, indexesDir, stepsDir, layersDir, tempDir} {
+	for _, d := range []string{blobsDir, indexesDir, stepsDir, recordsDir, layersDir, tempDir} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {
 			return err
 		}
