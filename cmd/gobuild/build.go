@@ -30,6 +30,8 @@ type buildFlags struct {
 	explainCache                 bool
 	workDir, isolation, progress string
 	verbosity                    string
+	call                         string
+	check                        bool
 }
 
 func (b *buildFlags) register(f *pflag.FlagSet) {
@@ -44,6 +46,8 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 	f.DurationVar(&b.cacheTTL, "cache-ttl", 336*time.Hour, "how old a kept result of a step may be; 0 runs every step anew and keeps the results")
 	f.BoolVar(&b.explainCache, "explain-cache", false, "say for each stage why the first step that is run anew is")
 	f.StringVar(&b.isolation, "isolation", "auto", "how RUN is isolated: auto, overlay or directory")
+	f.StringVar(&b.call, "call", "build", "what to do: build, or print what 'gobuild check', 'outline' or 'targets' print; with ,format=json as JSON")
+	f.BoolVar(&b.check, "check", false, "the same as --call=check")
 	f.StringVar(&b.progress, "progress", "auto", "how progress is shown: auto, tty, plain, json or quiet")
 	f.StringVarP(&b.verbosity, "verbosity", "v", "info", "least severe messages to show: debug, info, warn or error")
 	registerWorkDir(f, &b.workDir)
@@ -70,15 +74,31 @@ func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
 		return usagef("--verbosity %q is none of debug, info, warn, error", b.verbosity)
 	}
 	log.SetLevel(level)
+	if b.check {
+		b.call = "check"
+	}
+	name, format, err := parseCall(b.call)
+	if err != nil {
+		return err
+	}
+	if m, ok := methods()[name]; ok {
+		q := call{source: b.source, given: b.given, registry: b.registry, format: format}
+		return q.run(ctx, log, m)
+	}
+	return b.build(ctx)
+}
+
+// build builds and exports.
+func (b *buildFlags) build(ctx context.Context) error {
 	o, err := b.options()
 	if err != nil {
 		return err
 	}
-	sink, closeSink, err := newSink(b.progress)
+	sink, err := newPrinter(b.progress)
 	if err != nil {
 		return err
 	}
-	defer closeSink()
+	defer sink.Close()
 	o.Progress = sink
 	client, err := b.registry.client(func(text string) {
 		sink.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: text})
@@ -123,23 +143,21 @@ func (b *buildFlags) options() (build.Options, error) {
 	return o, errors.Join(errs[:]...)
 }
 
-// newSink returns the printer that the user asked for, and what ends it.
-func newSink(kind string) (progress.Sink, func(), error) {
-	nothing := func() {}
+// newPrinter returns the printer that the user asked for.
+func newPrinter(kind string) (progress.Printer, error) {
 	width, height, isTerminal := terminalSize(os.Stderr)
 	switch {
 	case kind == "tty" || kind == "auto" && isTerminal && width > 0 && height > 0:
-		t := progress.NewTerminal(os.Stderr, func() (int, int) {
+		return progress.NewTerminal(os.Stderr, func() (int, int) {
 			w, h, _ := terminalSize(os.Stderr)
 			return w, h
-		})
-		return t, t.Close, nil
+		}), nil
 	case kind == "plain" || kind == "auto":
-		return progress.Plain(os.Stderr), nothing, nil
+		return progress.Plain(os.Stderr), nil
 	case kind == "json":
-		return progress.JSON(os.Stderr), nothing, nil
+		return progress.JSON(os.Stderr), nil
 	case kind == "quiet":
-		return progress.Quiet(os.Stderr), nothing, nil
+		return progress.Quiet(os.Stderr), nil
 	}
-	return nil, nil, usagef("--progress %q is none of auto, tty, plain, json, quiet", kind)
+	return nil, usagef("--progress %q is none of auto, tty, plain, json, quiet", kind)
 }

@@ -1,63 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"runtime/debug"
 
 	"github.com/docker/go-units"
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/gobuild-dev/gobuild/pkg/build"
 )
-
-func newPlan(log *logrus.Logger) *cobra.Command {
-	var source sourceFlags
-	var given givenFlags
-	var registry registryFlags
-	var format string
-	c := &cobra.Command{
-		Use:   "plan",
-		Short: "Print the steps that a build would take, and what each depends on",
-		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if format != "text" && format != "json" {
-				return usagef("--format %q is none of text, json", format)
-			}
-			flags := buildFlags{source: source, given: given, layer: layerFlags{compression: "gzip", format: "oci"}}
-			o, err := flags.options()
-			if err != nil {
-				return err
-			}
-			if o.Registry, err = registry.client(func(text string) { log.Warn(text) }); err != nil {
-				return err
-			}
-			defer o.Registry.Close()
-			p, err := build.Plan(c.Context(), o)
-			if err != nil {
-				return err
-			}
-			for _, w := range p.Warnings {
-				log.Warn(w)
-			}
-			if format == "json" {
-				enc := json.NewEncoder(os.Stdout)
-				enc.SetEscapeHTML(false)
-				enc.SetIndent("", "  ")
-				return enc.Encode(p)
-			}
-			return p.WriteText(os.Stdout)
-		},
-	}
-	source.register(c.Flags())
-	given.register(c.Flags())
-	registry.register(c.Flags())
-	c.Flags().StringVar(&format, "format", "text", "text or json")
-	c.Flags().SortFlags = false
-	return c
-}
 
 func newPrune() *cobra.Command {
 	var o build.PruneOptions

@@ -17,7 +17,7 @@ import (
 
 // Exit codes besides 0.
 const (
-	exitFailed      = 1   // the build, or whatever was asked for, failed
+	exitFailed      = 1   // the build, or whatever was asked for, failed; or a check has found something
 	exitUsage       = 2   // the command line makes no sense
 	exitInterrupted = 130 // as shells report SIGINT
 )
@@ -37,8 +37,11 @@ func run(args []string) int {
 	cmd := newRoot(log)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case errors.Is(err, errFound):
+		return exitFailed
 	}
 	printError(os.Stderr, err)
 	var usage *usageError

@@ -6,7 +6,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/gobuild-dev/gobuild/internal/solve"
+	"github.com/gobuild-dev/gobuild/pkg/build"
 	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
 )
 
@@ -19,18 +19,23 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...)}
 }
 
-// printError shows what ended the program: the message, which names the line of the Dockerfile if one is to blame,
-// then that line, or the last output of the step that failed.
+// printError shows what ended the program: the last output of the step that failed, the lines of the Dockerfile that are to
+// blame, and the message.
 func printError(w io.Writer, err error) {
-	var step *solve.StepError
-	if errors.As(err, &step) && len(step.Output) > 0 {
-		fmt.Fprintf(w, "------\n > %s:\n%s\n------\n", step.Step.Name, strings.Join(step.Output, "\n"))
+	var step *build.StepError
+	if errors.As(err, &step) {
+		if len(step.Output) > 0 {
+			fmt.Fprintf(w, "------\n > %s:\n%s\n------\n", step.Step.Name, strings.Join(step.Output, "\n"))
+		}
 	}
-	fmt.Fprintf(w, "error: %v\n", err)
 	var file *dockerfile.Error
-	if errors.As(err, &file) && file.Text != "" {
-		fmt.Fprintf(w, "%5d | %s\n", file.Pos.Line, file.Text)
+	switch {
+	case errors.As(err, &file):
+		fmt.Fprint(w, file.Excerpt)
+	case step != nil:
+		fmt.Fprint(w, step.Excerpt)
 	}
+	fmt.Fprintf(w, "error: %s\n", dockerfile.Printable(err.Error()))
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintln(w, "Run 'gobuild --help' for usage.")

@@ -74,7 +74,11 @@ func (r *resolver) base(ctx context.Context, ref string, p ocispec.Platform) (Ba
 func (g *graph) resolve(ctx context.Context, target *stage) (map[*stage]bool, error) {
 	for {
 		needed := reachable(target)
-		if err := g.findOrigins(ctx, needed); err != nil {
+		looked := needed
+		if g.opts.allStages {
+			looked = allOf(g.stages)
+		}
+		if err := g.findOrigins(ctx, looked); err != nil {
 			return nil, err
 		}
 		again := false
@@ -92,6 +96,14 @@ func (g *graph) resolve(ctx context.Context, target *stage) (map[*stage]bool, er
 			return needed, nil
 		}
 	}
+}
+
+func allOf(stages []*stage) map[*stage]bool {
+	all := make(map[*stage]bool, len(stages))
+	for _, s := range stages {
+		all[s] = true
+	}
+	return all
 }
 
 // findOrigins finds what the needed stages begin with. References are checked in all stages, as BuildKit does.

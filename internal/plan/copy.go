@@ -120,6 +120,7 @@ func (k *call) copyFiles(verb string, op Copy, files instructions.SourcesAndDest
 	if err := checkMode(op.Chmod); err != nil {
 		return err
 	}
+	k.lintIgnored(verb, files.SourcePaths, op.Sources)
 	// BuildKit, too, links only without a mode.
 	op.Link = op.Link && op.Chmod == ""
 	op.Dest = joinDest(k.s.dir, files.DestPath)

@@ -15,8 +15,8 @@ import (
 	"github.com/moby/buildkit/util/suggest"
 )
 
-// This file holds the rules of BuildKit's linter that need more than one instruction. Those of single instructions
-// are in BuildKit's parser. CopyIgnoredFile is missing: it needs the context's ignore file.
+// This file and lint_ignore.go hold the rules of BuildKit's linter that need more than one instruction. Those of single
+// instructions are in BuildKit's parser.
 
 // marks are what a stage has set already.
 type marks struct {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,11 +21,31 @@ import (
 // the image that each step leads to. What is not supported is an error.
 //
 // Errors that a line of f causes, or a base image that it names, are a *dockerfile.Error. When ctx is done
-// the error is context.Cause(ctx).
+// the error is context.Cause(ctx). With an error the plan is not nil but has nothing except the warnings so far.
 func New(ctx context.Context, f *dockerfile.File, o Options) (*Plan, error) {
+	p := &Plan{}
+	graphs, err := p.plan(ctx, f, o)
+	if graphs != nil {
+		p.warn(graphs[0])
+	}
+	if err == nil {
+		err = p.lintError(graphs[0])
+	}
+	if err == nil {
+		p.join(graphs)
+	}
+	return p, err
+}
+
+// plan makes the graphs of all platforms. They are there, unfinished, with an error that comes from planning them.
+func (p *Plan) plan(ctx context.Context, f *dockerfile.File, o Options) ([]*graph, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
+	ignored, err := newIgnored(o.Ignore)
+	if err != nil {
+		return nil, err
+	}
 	build, targets := o.platforms()
 	shared := shared{
 		file:     f,
@@ -34,9 +55,9 @@ func New(ctx context.Context, f *dockerfile.File, o Options) (*Plan, error) {
 		multiple: len(targets) > 1,
 		resolver: &resolver{bases: o.Bases, known: map[string]*lookup{}},
 		budget:   &budget{},
+		ignored:  ignored,
 		cancel:   cancel,
 	}
-	p := &Plan{}
 	graphs, err := newGraphs(shared, targets, p)
 	if err != nil {
 		return nil, err
@@ -53,13 +74,9 @@ func New(ctx context.Context, f *dockerfile.File, o Options) (*Plan, error) {
 	}
 	if err := group.Wait(); err != nil {
 		// The first error of all, not one that a cancellation made of it.
-		return nil, context.Cause(ctx)
+		return graphs, context.Cause(ctx)
 	}
-	p.join(graphs)
-	if err := p.lintError(graphs[0]); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return graphs, nil
 }
 
 // platforms are that of this machine and those to build for.
@@ -80,7 +97,9 @@ func (o Options) platforms() (build ocispec.Platform, targets []ocispec.Platform
 // newLinter makes a linter whose findings become warnings of p.
 func newLinter(f *dockerfile.File, buildArgs map[string]string, p *Plan) (*linter.Linter, error) {
 	report := func(found dockerfile.Finding) {
-		p.Warnings = append(p.Warnings, Warning{Pos: found.Pos, Rule: found.Rule, Text: found.Text})
+		p.Warnings = append(p.Warnings, Warning{
+			Pos: found.Pos, Rule: found.Rule, Description: found.Description, URL: found.URL, Text: found.Text,
+		})
 	}
 	text, given := buildArgs["BUILDKIT_DOCKERFILE_CHECK"]
 	if !given {
@@ -102,6 +121,7 @@ type shared struct {
 	multiple bool // more than one was asked for
 	resolver *resolver
 	budget   *budget
+	ignored  *ignored
 	// cancel ends the work for all platforms.
 	cancel context.CancelCauseFunc
 }
@@ -165,11 +185,7 @@ func (g *graph) plan(ctx context.Context) error {
 	g.declared = declaredArgs(specs, args)
 	g.globalNames = sortedKeys(declaredArgs(nil, args))
 	g.proxies = proxies(g.opts.BuildArgs)
-	targetName := g.opts.Target
-	if targetName == "" {
-		targetName = specs[len(specs)-1].Name
-	}
-	g.global = platformArgs(g.build, g.targetPlatform, targetName, g.opts.BuildArgs)
+	g.global = g.platformArgs(specs)
 	g.lintDefaults(specs, args)
 	if err := addGlobalArgs(g.global, args, g.opts.BuildArgs, g.file, g.expand); err != nil {
 		return err
@@ -192,13 +208,22 @@ func (g *graph) plan(ctx context.Context) error {
 		return err
 	}
 	for _, s := range g.stages {
-		if needed[s] && !s.external {
+		if (needed[s] || g.opts.allStages) && !s.external {
 			if err := g.dispatchStage(s); err != nil {
 				return err
 			}
 		}
 	}
 	return g.finish(target)
+}
+
+// platformArgs are the arguments that need no declaration before the first FROM.
+func (g *graph) platformArgs(specs []instructions.Stage) *vars {
+	target := g.opts.Target
+	if target == "" {
+		target = specs[len(specs)-1].Name
+	}
+	return platformArgs(g.build, g.targetPlatform, target, g.opts.BuildArgs)
 }
 
 // finish makes the image of target the one that is asked for.
@@ -240,25 +265,6 @@ func (p *Plan) join(graphs []*graph) {
 		s.ID = i + 1
 	}
 	p.Epoch = graphs[0].epoch
-	p.warn(graphs[0])
-}
-
-// warn adds the warnings that are not the linter's, and sorts.
-func (p *Plan) warn(g *graph) {
-	for _, name := range unusedArgs(g.opts.BuildArgs, g.declared) {
-		p.Warnings = append(p.Warnings, Warning{
-			Pos:  dockerfile.Position{File: g.file.Name},
-			Text: fmt.Sprintf("build argument %q is not declared by any ARG", name),
-		})
-	}
-	if d, ok := g.file.Directive("syntax"); ok && !isDockerfileSyntax(d.Value) {
-		p.Warnings = append(p.Warnings, Warning{
-			Pos:  d.Pos,
-			Text: fmt.Sprintf("frontend %q is not used: gobuild reads the language of docker/dockerfile itself", d.Value),
-		})
-	}
-	slices.SortStableFunc(p.Warnings, func(a, b Warning) int { return a.Pos.Line - b.Pos.Line })
-	p.Warnings = slices.Compact(p.Warnings)
 }
 
 // lintError is an error when there are findings and the file wants them to be one.
@@ -269,17 +275,8 @@ func (p *Plan) lintError(g *graph) error {
 	rules := slices.Compact(slices.Sorted(slices.Values(*g.lint.CalledRules)))
 	first := p.Warnings[slices.IndexFunc(p.Warnings, func(w Warning) bool { return w.Rule != "" })]
 	return &dockerfile.Error{
-		Pos:  first.Pos,
-		Err:  fmt.Errorf("lint violation found for rules: %s", strings.Join(rules, ", ")),
-		Text: g.file.Line(first.Pos.Line),
+		Pos:     first.Pos,
+		Err:     fmt.Errorf("lint violation found for rules: %s", strings.Join(rules, ", ")),
+		Excerpt: g.file.Excerpt(first.Pos),
 	}
-}
-
-// isDockerfileSyntax tells whether a syntax directive names the frontend of this language, wherever it is mirrored.
-func isDockerfileSyntax(ref string) bool {
-	ref, _, _ = strings.Cut(ref, " ")
-	ref, _, _ = strings.Cut(ref, "@")
-	name := ref[strings.LastIndex(ref, "/")+1:]
-	name, _, _ = strings.Cut(name, ":")
-	return name == "dockerfile" || name == "dockerfile-upstream"
 }

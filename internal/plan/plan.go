@@ -284,7 +284,10 @@ type Warning struct {
 	Pos dockerfile.Position `json:"position"`
 	// Rule is the name of the linter's rule; empty when it is none of the linter's.
 	Rule string `json:"rule,omitempty"`
-	Text string `json:"text"`
+	// Description says what the rule is about, and URL where more stands. Both belong to the rule, and URL may be empty.
+	Description string `json:"-"`
+	URL         string `json:"-"`
+	Text        string `json:"text"`
 }
 
 func (w Warning) String() string {
@@ -337,6 +340,12 @@ type Options struct {
 	// Allow lists what RUN may be given besides the usual: AllowInsecure, AllowDevice, or AllowDevice, "=" and the name of
 	// one device.
 	Allow []string
+	// Ignore lists the patterns of the context's ignore file, as package patternmatcher takes them. The linter looks whether
+	// COPY and ADD name what they leave out.
+	Ignore []string
 	// Bases is needed when anything begins with an image.
 	Bases Bases
+
+	// allStages plans stages that the target does not need as well, which only serves to look at them.
+	allStages bool
 }

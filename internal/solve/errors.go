@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
+	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
 )
 
 // StepError says which step failed.
@@ -15,6 +16,8 @@ type StepError struct {
 	Err  error
 	// Output holds the last lines that the step's process wrote.
 	Output []string
+	// Excerpt shows the step's lines of the Dockerfile; empty where nobody who has the file has filled it in.
+	Excerpt dockerfile.Excerpt
 }
 
 // Error gives "Dockerfile:12: RUN make: cause".

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -20,13 +19,10 @@ import (
 	"github.com/gobuild-dev/gobuild/internal/solve"
 	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
-	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
-	"github.com/gobuild-dev/gobuild/pkg/progress"
 	"github.com/gobuild-dev/gobuild/pkg/push"
 	"github.com/gobuild-dev/gobuild/pkg/registry"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
-	"github.com/gobuild-dev/gobuild/pkg/source"
 )
 
 // Result is a finished build.
@@ -87,15 +83,17 @@ func (o Options) client() (*registry.Client, func(), error) {
 }
 
 func build(ctx context.Context, o Options, exporters []push.Exporter, store *local.Store, b *bases) (*Result, error) {
-	src, p, err := prepare(ctx, o, b)
+	src, file, err := readSource(o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.New(ctx, file, o.plan(src, b))
+	o.warn(file, p.Warnings)
 	if err != nil {
 		return nil, err
 	}
 	if p.Epoch != nil {
 		o.Epoch = *p.Epoch // the Dockerfile's word is the more specific one
-	}
-	for _, w := range p.Warnings {
-		o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: w.String()})
 	}
 	results, err := solve.Solve(ctx, solve.Options{
 		Plan:    p,
@@ -123,53 +121,12 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 		Epoch:    o.Epoch,
 	})
 	if err != nil {
+		if step, ok := errors.AsType[*StepError](err); ok {
+			step.Excerpt = file.Excerpt(step.Step.Source)
+		}
 		return nil, err
 	}
 	return export(ctx, o, exporters, results[0])
-}
-
-// Plan returns the plan of a build without running it. It fetches the configs of base images.
-func Plan(ctx context.Context, o Options) (*plan.Plan, error) {
-	o, err := o.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	client, done, err := o.client()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	_, p, err := prepare(ctx, o, newBases(client, nil))
-	return p, err
-}
-
-// prepare reads the context and plans the build.
-func prepare(ctx context.Context, o Options, b *bases) (*source.Context, *plan.Plan, error) {
-	src, err := source.Open(o.Context, source.Options{Dockerfile: o.Dockerfile})
-	if err != nil {
-		return nil, nil, err
-	}
-	file, err := dockerfile.Parse(src.DockerfilePath, src.Dockerfile)
-	if err != nil {
-		return nil, nil, err
-	}
-	var platforms []v1.Platform
-	if o.Platform.OS != "" {
-		platforms = []v1.Platform{o.Platform}
-	}
-	p, err := plan.New(ctx, file, plan.Options{
-		BuildArgs:     o.BuildArgs,
-		Target:        o.Target,
-		Platforms:     platforms,
-		BuildPlatform: HostPlatform(),
-		Labels:        o.Labels,
-		Contexts:      o.Contexts,
-		Hostname:      o.Hostname,
-		Allow:         o.Allow,
-		NoCacheFilter: o.NoCacheFilter,
-		Bases:         b,
-	})
-	return src, p, err
 }
 
 // cache is where results of steps are looked up and put.

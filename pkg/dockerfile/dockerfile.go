@@ -25,8 +25,8 @@ func (p Position) String() string {
 type Error struct {
 	Pos Position
 	Err error
-	// Text is the offending line, for showing below the message; it may be empty.
-	Text string
+	// Excerpt shows the lines that are to blame; it may be empty.
+	Excerpt Excerpt
 }
 
 // Error gives "Dockerfile:12: message".

@@ -27,42 +27,50 @@ type File struct {
 	// Findings are what the linter has to say about single instructions; see Instructions for the rest.
 	Findings []Finding
 
+	data     []byte
 	lines    []string
 	ast      *parser.Node
 	warnings []parser.Warning
 	check    linter.Config
+	broken   error // what keeps the file from being taken apart
 }
 
 // Parse reads a Dockerfile in the language of docker/dockerfile 1.26. name is only for messages. data begins with a byte
 // order mark or not; lines end in LF or CRLF. Every error is an *Error.
+//
+// There is a file besides an error, too: Instructions gives the error again, after what the linter had to say before.
 func Parse(name string, data []byte) (*File, error) {
-	f := &File{Name: name, lines: splitLines(data)}
+	f := &File{Name: name, data: data, lines: splitLines(data)}
+	if f.broken = f.read(data); f.broken != nil {
+		return f, f.broken
+	}
+	l := f.Linter(func(found Finding) { f.Findings = append(f.Findings, found) })
+	_, _, err := f.Instructions(l)
+	return f, err
+}
+
+// read reads what comes before single instructions are looked at.
+func (f *File) read(data []byte) error {
 	if err := f.checkLimits(data); err != nil {
-		return nil, err
+		return err
 	}
 	if err := f.parseDirectives(data); err != nil {
-		return nil, err
+		return err
 	}
 	res, err := parser.Parse(bytes.NewReader(data))
 	if err != nil {
-		return nil, f.locate(err)
+		return f.locate(err)
 	}
 	f.ast, f.Escape, f.warnings = res.AST, res.EscapeToken, res.Warnings
-
-	l := f.Linter(func(found Finding) { f.Findings = append(f.Findings, found) })
-	stages, _, err := f.Instructions(l)
-	if err != nil {
-		return nil, err
-	}
-	if len(stages) == 0 {
-		return nil, f.Error(lineRange(len(f.lines)), errors.New("dockerfile contains no stages to build"))
-	}
-	return f, nil
+	return nil
 }
 
-// Instructions gives the stages and the ARG instructions before the first one. Each call makes new values, which
+// Instructions gives the stages, one at least, and the ARG instructions before the first one. Each call makes new values, which
 // the caller may change: expansion of variables happens in place. Findings about them go to l, which may be nil.
 func (f *File) Instructions(l *linter.Linter) ([]instructions.Stage, []instructions.ArgCommand, error) {
+	if f.broken != nil {
+		return nil, nil, f.broken
+	}
 	if l == nil {
 		l = f.silent()
 	}
@@ -70,6 +78,9 @@ func (f *File) Instructions(l *linter.Linter) ([]instructions.Stage, []instructi
 	stages, args, err := instructions.Parse(f.ast, l)
 	if err != nil {
 		return nil, nil, f.locate(err)
+	}
+	if len(stages) == 0 {
+		return nil, nil, f.Error(lineRange(len(f.lines)), errors.New("dockerfile contains no stages to build"))
 	}
 	return stages, args, nil
 }
@@ -124,6 +135,9 @@ func (f *File) Line(n int) string {
 	return f.lines[n-1]
 }
 
+// Data is the file as it was given to Parse.
+func (f *File) Data() []byte { return f.data }
+
 // Lines is how many lines the file has.
 func (f *File) Lines() int { return len(f.lines) }
 
@@ -136,7 +150,7 @@ func (f *File) Error(at []parser.Range, err error) error {
 		return e
 	}
 	pos := f.Position(at)
-	return &Error{Pos: pos, Err: err, Text: shorten(f.Line(pos.Line))}
+	return &Error{Pos: pos, Err: err, Excerpt: f.Excerpt(pos)}
 }
 
 // locate positions an error of BuildKit's parser by what it says of its place.

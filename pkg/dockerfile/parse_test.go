@@ -60,7 +60,10 @@ var mistakes = map[string]struct{ data, want, text string }{
 func TestParseMistakes(t *testing.T) {
 	for name, tt := range mistakes {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse("Dockerfile", []byte(tt.data))
+			f, err := Parse("Dockerfile", []byte(tt.data))
+			if _, _, again := f.Instructions(nil); again == nil || again.Error() != err.Error() {
+				t.Errorf("a second time the error is %v, not %v", again, err)
+			}
 			e, ok := errors.AsType[*Error](err)
 			if !ok {
 				t.Fatalf("error is %T, want *Error: %v", err, err)
@@ -68,8 +71,8 @@ func TestParseMistakes(t *testing.T) {
 			if e.Error() != tt.want {
 				t.Errorf("error is\n%s\nwant\n%s", e, tt.want)
 			}
-			if e.Text != tt.text {
-				t.Errorf("text is %q, want %q", e.Text, tt.text)
+			if tt.text != "" && !strings.Contains(e.Excerpt.String(), ">>> "+Printable(tt.text)+"\n") {
+				t.Errorf("excerpt does not mark %q:\n%s", tt.text, e.Excerpt)
 			}
 		})
 	}
@@ -125,6 +128,16 @@ func TestFindings(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
+	}
+}
+
+func TestFindingsBeforeAMistake(t *testing.T) {
+	f, err := Parse("Dockerfile", []byte("FROM a AS B\nBOGUS\n"))
+	if err == nil || f == nil {
+		t.Fatalf("got %v, %v", f, err)
+	}
+	if len(f.Findings) != 1 || f.Findings[0].Rule != "StageNameCasing" {
+		t.Errorf("findings are %v", f.Findings)
 	}
 }
 

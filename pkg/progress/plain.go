@@ -18,7 +18,7 @@ const maxLine = 8 << 10
 
 // Plain prints events as lines, for logs. Errors of w are ignored: a build does not fail because nobody
 // reads its log.
-func Plain(w io.Writer) Sink {
+func Plain(w io.Writer) Printer {
 	return &plain{w: w, steps: map[int]*plainStep{}}
 }
 
@@ -27,6 +27,7 @@ type plain struct {
 	w     io.Writer
 	steps map[int]*plainStep
 	buf   bytes.Buffer
+	warnings
 }
 
 type plainStep struct {
@@ -37,6 +38,9 @@ type plainStep struct {
 func (p *plain) Emit(e Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.hold(e) {
+		return
+	}
 	p.buf.Reset()
 	switch e.Kind {
 	case Warning:
@@ -46,6 +50,14 @@ func (p *plain) Emit(e Event) {
 	default:
 		p.step(e)
 	}
+	_, _ = p.w.Write(p.buf.Bytes())
+}
+
+func (p *plain) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.buf.Reset()
+	p.warnings.write(&p.buf)
 	_, _ = p.w.Write(p.buf.Bytes())
 }
 
@@ -99,7 +111,7 @@ func (p *plain) line(e Event, s *plainStep, line []byte) {
 }
 
 // JSON prints each event as one line of JSON.
-func JSON(w io.Writer) Sink {
+func JSON(w io.Writer) Printer {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return &jsonLines{enc: enc}
@@ -116,10 +128,14 @@ func (j *jsonLines) Emit(e Event) {
 	_ = j.enc.Encode(e)
 }
 
-// Quiet prints warnings only.
-func Quiet(w io.Writer) Sink { return &quiet{Plain(w)} }
+func (j *jsonLines) Close() {}
 
-type quiet struct{ plain Sink }
+// Quiet prints warnings only.
+func Quiet(w io.Writer) Printer { return &quiet{Plain(w)} }
+
+type quiet struct{ plain Printer }
+
+func (q *quiet) Close() { q.plain.Close() }
 
 func (q *quiet) Emit(e Event) {
 	if e.Kind == Warning {

@@ -34,10 +34,29 @@ type Event struct {
 	Text string `json:"text,omitempty"`
 	// Stream is 1 or 2 for output of a step.
 	Stream int `json:"stream,omitempty"`
+
+	// File and Line say which line of a Dockerfile a warning is about, EndLine which is the last one. Line is 0 when
+	// it is about the whole file.
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	EndLine int    `json:"endLine,omitempty"`
+	// Rule is the linter's rule that warns, and URL where more stands on it. Both may be empty.
+	Rule string `json:"rule,omitempty"`
+	URL  string `json:"url,omitempty"`
+	// Excerpt shows the lines, for people: file and line, and the text with marks. It ends with a new line.
+	Excerpt string `json:"excerpt,omitempty"`
 }
 
 // Sink receives events. Emit is safe for concurrent use, does not block for long, and does not keep Text's
 // memory beyond the call's needs.
 type Sink interface {
 	Emit(Event)
+}
+
+// Printer is a Sink that prints.
+type Printer interface {
+	Sink
+	// Close prints what was held back for the end, such as warnings about lines of a Dockerfile. Nothing is emitted
+	// afterwards.
+	Close()
 }

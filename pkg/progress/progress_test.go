@@ -3,6 +3,7 @@ package progress
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,57 @@ WARNING: beware
 `
 	if b.String() != want {
 		t.Errorf("got:\n%swant:\n%s", b.String(), want)
+	}
+}
+
+// lint emits two warnings about a Dockerfile while a step runs.
+func lint(sink Sink) {
+	sink.Emit(Event{Time: at(0), Kind: StepStarted, Step: 1, Name: "[1/1] RUN x"})
+	sink.Emit(Event{Time: at(0), Kind: Warning, Rule: "R", URL: "https://r", Text: "is odd", File: "D", Line: 2, Excerpt: "D:2\n >>> x\n"})
+	sink.Emit(Event{Time: at(0), Kind: Warning, Text: "unused", File: "D"})
+	sink.Emit(Event{Time: at(0), Kind: Warning, Text: "registry is slow"})
+	sink.Emit(Event{Time: at(0), Kind: StepDone, Step: 1})
+}
+
+const lintEnd = `
+2 warnings found:
+
+WARNING: R - https://r
+is odd
+D:2
+ >>> x
+
+WARNING: unused
+`
+
+func TestWarningsOnADockerfileComeLast(t *testing.T) {
+	for name, tt := range map[string]struct {
+		printer func(io.Writer) Printer
+		want    string
+	}{
+		"plain":    {Plain, "#1 [1/1] RUN x\nWARNING: registry is slow\n#1 DONE 0.0s\n" + lintEnd},
+		"quiet":    {Quiet, "WARNING: registry is slow\n" + lintEnd},
+		"terminal": {func(w io.Writer) Printer { return NewTerminal(w, func() (int, int) { return 80, 24 }) }, lintEnd},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			p := tt.printer(&b)
+			lint(p)
+			p.Close()
+			if !strings.HasSuffix(b.String(), tt.want) {
+				t.Errorf("got:\n%s\nwant at the end:\n%s", b.String(), tt.want)
+			}
+		})
+	}
+}
+
+func TestOneWarningIsOne(t *testing.T) {
+	var b bytes.Buffer
+	p := Plain(&b)
+	p.Emit(Event{Kind: Warning, Text: "unused", File: "D"})
+	p.Close()
+	if want := "\n1 warning found:\n\nWARNING: unused\n"; b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }
 

@@ -28,6 +28,7 @@ type Terminal struct {
 	drawn   int // lines at the bottom that are redrawn
 	stop    chan struct{}
 	stopped sync.WaitGroup
+	warnings
 }
 
 type ttyStep struct {
@@ -58,20 +59,25 @@ func NewTerminal(w io.Writer, size func() (width, height int)) *Terminal {
 	return t
 }
 
-// Close leaves the terminal with everything drawn.
+// Close implements Printer. It leaves the terminal with everything drawn.
 func (t *Terminal) Close() {
 	close(t.stop)
 	t.stopped.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.running = nil
-	t.draw("")
+	var b bytes.Buffer
+	t.warnings.write(&b)
+	t.draw(b.String())
 }
 
 // Emit implements Sink.
 func (t *Terminal) Emit(e Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.hold(e) {
+		return
+	}
 	switch e.Kind {
 	case StepStarted:
 		t.running = append(t.running, &ttyStep{id: e.Step, name: oneLine(e.Name), started: e.Time})
