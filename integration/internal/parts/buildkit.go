@@ -53,6 +53,21 @@ type Job struct {
 
 // Build builds and pushes. The error holds the end of what buildctl printed.
 func (b *BuildKit) Build(ctx context.Context, j Job) error {
+	args := j.args()
+	if j.Destination != "" {
+		args = append(args, "--output=type=image,push=true,registry.insecure=true,name="+j.Destination)
+	}
+	_, err := b.control(ctx, args...)
+	return err
+}
+
+// Ask sends a subrequest of the frontend, such as "frontend.lint", and returns the text of the answer.
+func (b *BuildKit) Ask(ctx context.Context, request string, j Job) (string, error) {
+	return b.control(ctx, append(j.args(), "--opt=requestid="+request)...)
+}
+
+// args are buildctl's arguments for all but the output.
+func (j Job) args() []string {
 	args := []string{
 		"build", "--progress=plain", "--frontend=dockerfile.v0",
 		"--local=context=" + j.Context, "--local=dockerfile=" + j.Context, "--opt=filename=" + j.Dockerfile,
@@ -72,25 +87,24 @@ func (b *BuildKit) Build(ctx context.Context, j Job) error {
 	if j.NoCache {
 		args = append(args, "--no-cache")
 	}
-	if j.Destination != "" {
-		args = append(args, "--output=type=image,push=true,registry.insecure=true,name="+j.Destination)
-	}
-	return b.control(ctx, args...)
+	return args
 }
 
 // Prune empties the cache.
 func (b *BuildKit) Prune(ctx context.Context) error {
-	return b.control(ctx, "prune", "--all")
+	_, err := b.control(ctx, "prune", "--all")
+	return err
 }
 
-func (b *BuildKit) control(ctx context.Context, args ...string) error {
+// control runs buildctl and returns its standard output.
+func (b *BuildKit) control(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, b.ctl, append([]string{"--addr", b.addr}, args...)...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	var out, log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("buildctl %s: %w\n%s", args[0], err, lastLines(out.String(), 30))
+		return "", fmt.Errorf("buildctl %s: %w\n%s", args[0], err, lastLines(log.String(), 30))
 	}
-	return nil
+	return out.String(), nil
 }
 
 // Pid is the daemon's process.
