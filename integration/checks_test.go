@@ -49,7 +49,7 @@ func TestChecks(t *testing.T) {
 
 // TestOutlines compares what is printed of targets.
 func TestOutlines(t *testing.T) {
-	for name, files := range layAsked(t, filepath.Join(planCases, "outlines.txtar")) {
+	for name, files := range layAsked(t, filepath.Join(planCases, "outlines", "outlines.txtar")) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, command := range []string{"outline", "targets"} {

@@ -36,12 +36,15 @@ func FuzzNew(f *testing.F) {
 		if err != nil {
 			return // FuzzParse is about those
 		}
-		p, err := New(t.Context(), file, Options{
+		o := Options{
 			Bases:         anyBase(config),
 			BuildPlatform: amd64,
 			Platforms:     []v1.Platform{amd64, {OS: "linux", Architecture: "arm64"}},
 			BuildArgs:     map[string]string{"A": "a", "http_proxy": "p"},
-		})
+			Ignore:        []string{"a*"},
+		}
+		fuzzLook(t, file, o)
+		p, err := New(t.Context(), file, o)
 		if err != nil {
 			if e, ok := errors.AsType[*dockerfile.Error](err); !ok || e.Pos.Line < 1 || e.Pos.Line > file.Lines() {
 				t.Fatalf("error without a line of the file: %v", err)
@@ -56,4 +59,31 @@ func FuzzNew(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// fuzzLook asks what there is to say of a file.
+func fuzzLook(t *testing.T, file *dockerfile.File, o Options) {
+	report, err := Check(t.Context(), file, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets, err := ListTargets(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := []interface{ WriteText(io.Writer) error }{report, targets}
+	// Mistakes in stages that the target does not need are in the report alone.
+	if outline, err := NewOutline(t.Context(), file, o); err == nil {
+		answers = append(answers, outline)
+	} else if report.Err == nil {
+		t.Fatalf("no outline of a file without mistakes: %v", err)
+	}
+	for _, v := range answers {
+		if err := v.WriteText(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := json.Marshal(v); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

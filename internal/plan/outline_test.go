@@ -11,11 +11,11 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
 )
 
-// TestOutlines holds what is printed of targets to the cases in testdata/outlines.txtar, which the integration tests
+// TestOutlines holds what is printed of targets to the cases in testdata/outlines/outlines.txtar, which the integration tests
 // compare with BuildKit. A case is a folder as in TestChecks, with an outline, a list of targets or both. There is no list
 // where BuildKit cannot make one: it fails at comments that configure checks.
 func TestOutlines(t *testing.T) {
-	for name, parts := range readCases(t, "testdata/outlines.txtar") {
+	for name, parts := range readCases(t, "testdata/outlines/outlines.txtar") {
 		t.Run(name, func(t *testing.T) {
 			f, err := dockerfile.Parse("Dockerfile", []byte(parts["Dockerfile"]))
 			if err != nil {
