@@ -153,5 +153,15 @@ func TestSyntaxWarning(t *testing.T) {
 		if got := len(p.Warnings) > 0; got != warn {
 			t.Errorf("%s: warnings are %v", ref, p.Warnings)
 		}
+		// The build argument goes before the directive.
+		p, err = planText(t, "# syntax=example/directive\nFROM a\n", Options{BuildArgs: map[string]string{"BUILDKIT_SYNTAX": ref}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := `Dockerfile: frontend "` + ref + `" is not used: gobuild reads the language of docker/dockerfile itself`
+		switch {
+		case !warn && len(p.Warnings) > 0, warn && (len(p.Warnings) != 1 || p.Warnings[0].String() != want):
+			t.Errorf("BUILDKIT_SYNTAX=%s: warnings are %v", ref, p.Warnings)
+		}
 	}
 }
