@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -125,12 +124,12 @@ func foreign(t *testing.T) string {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", "arm64"
-	layer, err := pull(t.Context(), t, busybox(t)).Layers()
+	layers, err := pull(t.Context(), t, busybox(t)).Layers()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if img, err = mutate.ConfigFile(img, config); err == nil {
-		img, err = mutate.AppendLayers(img, []v1.Layer(layer)...)
+		img, err = mutate.AppendLayers(img, layers...)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -194,6 +194,7 @@ func (w *outliner) mount(m *instructions.Mount, at Location) {
 		if w.first("cache", id) {
 			w.out.Cache = append(w.out.Cache, OutlineCache{id, at})
 		}
+	case instructions.MountTypeBind, instructions.MountTypeTmpfs: // take nothing from outside
 	}
 }
 

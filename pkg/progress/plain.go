@@ -27,7 +27,7 @@ type plain struct {
 	w     io.Writer
 	steps map[int]*plainStep
 	buf   bytes.Buffer
-	warnings
+	atEnd warnings
 }
 
 type plainStep struct {
@@ -38,7 +38,7 @@ type plainStep struct {
 func (p *plain) Emit(e Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hold(e) {
+	if p.atEnd.hold(e) {
 		return
 	}
 	p.buf.Reset()
@@ -57,7 +57,7 @@ func (p *plain) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.buf.Reset()
-	p.warnings.write(&p.buf)
+	p.atEnd.write(&p.buf)
 	_, _ = p.w.Write(p.buf.Bytes())
 }
 

@@ -28,7 +28,7 @@ type Terminal struct {
 	drawn   int // lines at the bottom that are redrawn
 	stop    chan struct{}
 	stopped sync.WaitGroup
-	warnings
+	atEnd   warnings
 }
 
 type ttyStep struct {
@@ -67,7 +67,7 @@ func (t *Terminal) Close() {
 	defer t.mu.Unlock()
 	t.running = nil
 	var b bytes.Buffer
-	t.warnings.write(&b)
+	t.atEnd.write(&b)
 	t.draw(b.String())
 }
 
@@ -75,7 +75,7 @@ func (t *Terminal) Close() {
 func (t *Terminal) Emit(e Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.hold(e) {
+	if t.atEnd.hold(e) {
 		return
 	}
 	switch e.Kind {
