@@ -64,6 +64,7 @@ D:2
  >>> x
 
 WARNING: unused
+
 `
 
 func TestWarningsOnADockerfileComeLast(t *testing.T) {
@@ -92,7 +93,7 @@ func TestOneWarningIsOne(t *testing.T) {
 	p := Plain(&b)
 	p.Emit(Event{Kind: Warning, Text: "unused", File: "D"})
 	p.Close()
-	if want := "\n1 warning found:\n\nWARNING: unused\n"; b.String() != want {
+	if want := "\n1 warning found:\n\nWARNING: unused\n\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }

@@ -38,5 +38,6 @@ func (h *warnings) write(b *bytes.Buffer) {
 		}
 		b.WriteString(e.Text + "\n" + e.Excerpt)
 	}
+	b.WriteString("\n") // an error may follow
 	h.held = nil
 }
