@@ -1,4 +1,4 @@
-// Package lock keeps processes that use a directory apart from those that clean it.
+// Package lock keeps processes apart that may not do something at once, such as using a directory and cleaning it.
 package lock
 
 import (
@@ -29,6 +29,20 @@ func Share(dir string, collect func() error) (*os.File, error) {
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock directory %q: %w", dir, err)
+	}
+	return f, nil
+}
+
+// Hold waits until nobody else holds file, which is made when it is missing, and holds it until the returned file is
+// closed, or the process dies.
+func Hold(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock file: %w", err)
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock file %q: %w", file, err)
 	}
 	return f, nil
 }
