@@ -35,3 +35,14 @@ type Reader interface {
 	// hand. It may be called at any time, by several goroutines. The caller closes what it returns.
 	Contents(diffID v1.Hash, rec *rootfs.Record) (io.ReadCloser, error)
 }
+
+// CacheKeeper is a Driver that tells about the caches that CacheSource names.
+type CacheKeeper interface {
+	Driver
+	// CachePrepared reports whether a process of this user would find the cache in dir prepared, so that it needs no
+	// seed.
+	CachePrepared(dir string) (bool, error)
+	// RemoveCache removes what this user has in dir, of which parts may belong to other ids, whatever driver made it.
+	// No process may be using it. When it does not come to its end the cache is one that is not prepared.
+	RemoveCache(ctx context.Context, dir string) error
+}

@@ -82,12 +82,15 @@ type Process struct {
 	// Hosts are further lines of /etc/hosts: an address, a blank, and a name.
 	Hosts []string
 	// Insecure gives the process all capabilities that the builder has, and the builder's devices; nothing in /proc and
-	// /sys is hidden from it or read-only.
+	// /sys is hidden from it or read-only. In a user namespace the capabilities are those of the namespace, and what
+	// the builder's user may not open or write stays closed to the process.
 	Insecure bool
-	// Devices are paths of device nodes of the builder that the process sees under the same path.
+	// Devices are paths of device nodes of the builder that the process sees under the same path. Links in them are
+	// followed outside the root. They are mounted before Mounts.
 	Devices []string
-	// Mounts are shown to the process on top of the root, in this order. What it writes there is not part of its
-	// changes, nor are stubs that had to be made to mount on.
+	// Mounts are shown to the process on top of the root, in this order, after all else that is mounted. What it writes
+	// there is not part of its changes, nor are stubs that had to be made to mount on, unless the process puts something
+	// in them; directories keep the times that they had before stubs were made and removed in them.
 	Mounts []Mount
 	// Files are shown to the process read-only, and are not part of its changes. Nor are stubs
 	// that had to be made to mount something on.
@@ -105,23 +108,31 @@ type File struct {
 
 // Mount is one thing that a process sees at Target instead of what the root has there.
 type Mount struct {
-	// Target is absolute, inside the root; links in it are followed inside the root. What is missing is made, directories
-	// with mode 0755.
-	Target   string
+	// Target is absolute, inside the root; links in it, the last component included, are followed inside the root. What
+	// is missing is made: directories with mode 0755. It is neither the root itself nor in /proc.
+	Target string
+	// ReadOnly keeps the process from writing; there is no way for it to change that. Nothing can be mounted where stubs
+	// would have to be made on a read-only mount.
 	ReadOnly bool
 	Source   MountSource
 }
 
 // MountSource is what is mounted: one of BindSource, HostSource, CacheSource, TmpfsSource, FileSource and SocketSource.
+//
+// Owners are those that the process sees. Where there is but one owner they are not looked at: files have that one, and so
+// has the process.
 type MountSource interface{ mountSource() }
 
 type (
 	// BindSource is a file or a directory of another root.
 	BindSource struct {
-		// Root is one that the same driver has opened. It is used by this process alone as long as the process
-		// runs, unless the mount is read-only; what a process writes to it is kept until it is closed.
+		// Root is another one that the same driver has opened. It is used by this process alone as long as the process
+		// runs, unless the mount is read-only: then any number of processes may have it, also while its changes are
+		// being read or committed. What a process writes to it is kept until it is closed and seen in all mounts of it
+		// that the process has, but never gets into what the driver keeps of its layers.
 		Root Root
-		// Path is absolute, inside Root. Links in it are followed inside Root and never lead out of it.
+		// Path is absolute, inside Root. Links in it are followed inside Root and never lead out of it. When it does not
+		// exist the error of Run wraps fs.ErrNotExist and says "path": not found.
 		Path string
 	}
 
@@ -132,32 +143,38 @@ type (
 
 	// CacheSource is a directory of the builder that outlives the build.
 	CacheSource struct {
-		// Dir exists. All that is in it belongs to the driver: an empty Dir is prepared on first use, by copying what Seed
-		// names into it and giving the directory itself owner and mode.
+		// Dir exists, is this user's own, and all that is in it belongs to the drivers. A cache is prepared in it on
+		// first use and is there only when it is complete, whatever is killed meanwhile. Processes may use it at once,
+		// and prepare it at once: one does, the others wait.
+		//
+		// Different drivers share what is in it; different users, and ways to map ids, do not: each of them begins with
+		// a cache of its own.
 		Dir string
-		// Path is absolute, inside the cache: the part of it that is mounted. It is made when it is missing; links in it
-		// do not lead out of the cache.
+		// Path is absolute, inside the cache: the part of it that is mounted. Directories of it that are missing are made;
+		// links in it do not lead out of the cache.
 		Path string
-		// Seed is what the cache begins with; its Root is nil for an empty one.
+		// Seed is what the cache begins as: the directory or file with all its attributes. Its Root is nil for an empty
+		// directory with owner UID:GID and mode Mode. It is not used when the cache is prepared; see CacheKeeper.
 		Seed     BindSource
 		UID, GID int
-		// Mode holds permission bits of the cache's own directory.
-		Mode int64
+		Mode     int64 // permission bits
 	}
 
-	// TmpfsSource is a filesystem in memory that ends with the process.
+	// TmpfsSource is a filesystem in memory that ends with the process. Its mode is that of the directory that it
+	// covers, and 1777 when there was none; it belongs to root.
 	TmpfsSource struct {
 		Size int64 // in bytes; 0 is no limit
 	}
 
-	// FileSource is a file, in memory, whose contents no disk sees.
+	// FileSource is a file, in memory, whose contents no disk sees. It is always read-only.
 	FileSource struct {
 		Data     []byte
 		UID, GID int
 		Mode     int64 // permission bits
 	}
 
-	// SocketSource is a listening Unix socket of the builder.
+	// SocketSource is a listening Unix socket of the builder. The socket itself is given owner and mode, so that it is
+	// one that the caller made for this mount, in a directory that only this user can enter.
 	SocketSource struct {
 		Path     string // outside the root
 		UID, GID int

@@ -169,6 +169,6 @@ func (p *place) collect(ctx context.Context, roots string) error {
 // spec describes the root's mount.
 func (r *root) spec() process.Spec {
 	return process.Spec{
-		Root: r.fs(), Mount: filepath.Join(r.dir, "mnt"), Box: filepath.Join(r.dir, "box"),
+		Root: process.Tree{Dir: r.fs()}, Mount: filepath.Join(r.dir, "mnt"), Box: filepath.Join(r.dir, "box"),
 	}
 }

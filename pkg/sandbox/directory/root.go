@@ -16,9 +16,12 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/owners"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
+
+var _ step.Source = (*root)(nil)
 
 // root implements sandbox.Root.
 type root struct {
@@ -88,16 +91,21 @@ func (r *root) extract(ctx context.Context, l v1.Layer) error {
 	return nil
 }
 
-// usable waits until the changes before have been read.
-func (r *root) usable(ctx context.Context) error {
+// good is nil as long as the root is open and nothing went wrong.
+func (r *root) good() error {
 	if r.closed {
 		return errors.New("root is closed")
 	}
 	if r.failed != nil {
 		return fmt.Errorf("root cannot be used after an error: %w", r.failed)
 	}
-	if r.reading == nil {
-		return nil
+	return nil
+}
+
+// usable waits until the changes before have been read.
+func (r *root) usable(ctx context.Context) error {
+	if err := r.good(); err != nil || r.reading == nil {
+		return err
 	}
 	select {
 	case <-r.reading.done:
@@ -116,6 +124,18 @@ func (r *root) Run(ctx context.Context, p sandbox.Process) error {
 	r.ran = true
 	r.failed = step.Run(ctx, r.p.worker, r.spec(), p)
 	return r.failed
+}
+
+// Tree implements step.Source.
+func (r *root) Tree(ctx context.Context, writable bool) (process.Tree, error) {
+	tree := process.Tree{Dir: r.fs()}
+	if !writable {
+		return tree, r.good()
+	}
+	// What the process writes must not become part of changes that are being read.
+	err := r.usable(ctx)
+	r.ran = true
+	return tree, err
 }
 
 // Changes implements sandbox.Root. The sequence must be consumed, or the root closed: the next call of any

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/owners"
-	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
@@ -144,37 +142,6 @@ func (r *root) usable() error {
 		return fmt.Errorf("root cannot be used after an error: %w", r.failed)
 	}
 	return nil
-}
-
-// spec describes the mount for the next process.
-func (r *root) spec() (process.Spec, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.upper == "" {
-		id, err := r.s.newData()
-		if err != nil {
-			return process.Spec{}, err
-		}
-		r.upper = id
-	}
-	// A volatile overlay leaves a mark in its work directory, so that each mount needs its own.
-	r.runs++
-	work := r.path("work" + strconv.Itoa(r.runs))
-	if err := os.Mkdir(work, 0o755); err != nil {
-		return process.Spec{}, fmt.Errorf("make work directory: %w", err)
-	}
-	lower := r.ids()
-	slices.Reverse(lower)
-	if len(lower) == 0 {
-		lower = []string{"../empty"}
-	}
-	return process.Spec{
-		Mount: r.path("mnt"), Box: r.path("box"),
-		Overlay: process.Overlay{
-			Dir: filepath.Join(r.s.dir, "data"), Lower: lower, Upper: r.upper,
-			Work: filepath.Join("..", "roots", r.id, filepath.Base(work)),
-		},
-	}, nil
 }
 
 // ids returns the directories of the layers, the lowest first.

@@ -108,6 +108,7 @@ func Base(t testing.TB) v1.Layer {
 		"sh", "cat", "chmod", "chown", "cp", "dd", "echo", "env", "grep", "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo",
 		"mknod", "mount", "mv", "nc", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "setsid", "sleep", "stat", "test", "touch",
 		"true", "false", "truncate", "wc", "find", "head", "seq", "awk", "ip", "nohup",
+		"logger", "sort", "umount", "uniq",
 	} {
 		entries = append(entries, Symlink("bin/"+name, "busybox"))
 	}

@@ -41,6 +41,9 @@ func Run(t *testing.T, o Options, newDriver func(t testing.TB) sandbox.Driver) {
 	t.Run("changes", s.testChanges)
 	t.Run("layers", s.testLayers)
 	t.Run("process", s.testProcess)
+	t.Run("mounts", s.testMounts)
+	t.Run("caches", s.testCaches)
+	t.Run("privileges", s.testPrivileges)
 	t.Run("roots", s.testRoots)
 }
 

@@ -21,21 +21,21 @@ func Child(c *child.Conn) error {
 	go dieWithParent(c)
 	resetSignals()
 	unix.Umask(0o022)
-	stubs, err := enter(&spec)
+	v, err := enter(&spec)
 	if err != nil {
 		return err
 	}
 	if spec.Probe {
 		return nil
 	}
-	result, err := spec.run()
+	result, err := spec.run(v.user)
 	if err != nil {
 		return err
 	}
 	if err := killAll(); err != nil {
 		return err
 	}
-	if err := stubs.remove(); err != nil {
+	if err := v.stubs.remove(); err != nil {
 		return err
 	}
 	return c.Send(result)
@@ -58,9 +58,9 @@ func resetSignals() {
 	}
 }
 
-// run starts the program and reaps until it ends.
-func (s *Spec) run() (Result, error) {
-	pid, result, err := s.start()
+// run starts the program as that user and reaps until it ends.
+func (s *Spec) run(who identity) (Result, error) {
+	pid, result, err := s.start(who)
 	if err != nil || result != nil {
 		return deref(result), err
 	}

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -15,16 +13,23 @@ import (
 // Flags of most mounts.
 const harmless = unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV
 
+// view is what enter knows about the root that it has made.
+type view struct {
+	user  identity
+	stubs *stubs
+}
+
 // enter makes the step's root from spec, with all that is mounted in it, and makes it the root of this process. Mounts are
 // seen in this mount namespace alone and end with it.
-func enter(spec *Spec) (*stubs, error) {
+func enter(spec *Spec) (*view, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := fillBox(spec); err != nil {
+	b := &box{spec}
+	if err := b.fill(); err != nil {
 		return nil, err
 	}
-	if err := mountRoot(spec); err != nil {
+	if err := mountTree(spec.Root, spec.Mount, spec.UserXattr); err != nil {
 		return nil, err
 	}
 	old, err := pivot(spec.Mount)
@@ -32,65 +37,17 @@ func enter(spec *Spec) (*stubs, error) {
 		return nil, err
 	}
 	defer unix.Close(old)
-	m := &mounter{stubs: &stubs{}}
-	m.stubs.expect(spec.Files)
-	if err := m.system(spec); err != nil {
+	v := &view{stubs: &stubs{}}
+	// What is mounted on /etc/passwd is not asked who the user is.
+	if v.user, err = lookUpUser(spec.User); err != nil {
 		return nil, err
 	}
-	if err := m.files(spec); err != nil {
+	m := &mounter{stubs: v.stubs}
+	m.stubs.expect(spec.Mounts)
+	if err := m.all(spec, b); err != nil {
 		return nil, err
 	}
-	if err := maskPaths(); err != nil {
-		return nil, err
-	}
-	return m.stubs, leaveOld(old)
-}
-
-// fillBox puts the files that are to be mounted on a filesystem of their own.
-func fillBox(spec *Spec) error {
-	if len(spec.Files) == 0 {
-		return nil
-	}
-	if err := mount("tmpfs", spec.Box, "tmpfs", harmless, "mode=0755"); err != nil {
-		return err
-	}
-	for i, f := range spec.Files {
-		name := filepath.Join(spec.Box, strconv.Itoa(i))
-		if err := os.WriteFile(name, f.Data, 0o600); err != nil {
-			return fmt.Errorf("write file for %q: %w", f.Path, err)
-		}
-		if err := unix.Chmod(name, uint32(f.Mode)&0o777); err != nil {
-			return fmt.Errorf("write file for %q: %w", f.Path, err)
-		}
-	}
-	return nil
-}
-
-// mountRoot mounts the step's root on spec.Mount.
-func mountRoot(spec *Spec) error {
-	if spec.Root != "" {
-		return mount(spec.Root, spec.Mount, "", unix.MS_BIND|unix.MS_REC, "")
-	}
-	o := spec.Overlay
-	if err := unix.Chdir(o.Dir); err != nil {
-		return fmt.Errorf("mount overlay: enter %q: %w", o.Dir, err)
-	}
-	// No inode index and no redirects: a directory of which a layer is made must mean the same when
-	// it is mounted elsewhere. Without syncing, as it is the page cache alone from which layers are read.
-	options := "lowerdir=" + strings.Join(o.Lower, ":") + ",upperdir=" + o.Upper + ",workdir=" + o.Work +
-		",index=off,metacopy=off,redirect_dir=off"
-	if o.UserXattr {
-		// The user form implies the other three.
-		options = "lowerdir=" + strings.Join(o.Lower, ":") + ",upperdir=" + o.Upper + ",workdir=" + o.Work + ",userxattr"
-	}
-	if page := os.Getpagesize(); len(options) >= page-len(",volatile") {
-		return fmt.Errorf("mount overlay: %d layers are too many", len(o.Lower))
-	}
-	err := mount("overlay", spec.Mount, "overlay", 0, options+",volatile")
-	if errors.Is(err, unix.EINVAL) {
-		err = mount("overlay", spec.Mount, "overlay", 0, options) // Linux before 5.10 must sync
-	}
-	return err
+	return v, leaveOld(old)
 }
 
 // pivot makes dir, a mount, the root of this mount namespace and process. The old root stays reachable by the
@@ -144,68 +101,124 @@ type mounter struct {
 	stubs *stubs
 }
 
-// dir mounts on a directory, which is made when it is missing.
-func (m *mounter) dir(source, target, fstype string, flags uintptr, data string) error {
-	path, err := resolve(target)
-	if err != nil {
-		return fmt.Errorf("mount on %q: %w", target, err)
-	}
-	if err := makeDirs(path, func(string) error { return nil }); err != nil {
-		return fmt.Errorf("mount on %q: %w", target, err)
-	}
-	return mount(source, path, fstype, flags, data)
-}
-
-// file mounts a file on another one, which is made when it is missing.
-func (m *mounter) file(source, target string, flags uintptr) error {
-	path, err := resolve(target)
-	if err != nil {
-		return fmt.Errorf("mount on %q: %w", target, err)
-	}
-	if err := makeFile(path); err != nil {
-		return fmt.Errorf("mount on %q: %w", target, err)
-	}
-	if err := mount(source, path, "", unix.MS_BIND, ""); err != nil {
+// all mounts what the step sees on top of its root.
+func (m *mounter) all(spec *Spec, b *box) error {
+	if err := m.system(spec); err != nil {
 		return err
 	}
-	if flags == 0 {
-		return nil
+	if !spec.Insecure {
+		if err := maskPaths(); err != nil {
+			return err
+		}
 	}
-	m.stubs.mounted(path)
-	return mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|flags, "")
-}
-
-func makeFile(path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return nil
-	}
-	if err := makeDirs(filepath.Dir(path), func(string) error { return nil }); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// files mounts what is in the box.
-func (m *mounter) files(spec *Spec) error {
-	for i, f := range spec.Files {
-		source := filepath.Join(spec.Box, strconv.Itoa(i))[1:]
-		if err := m.file(source, f.Path, harmlessFor(f)|unix.MS_RDONLY); err != nil {
+	for i := range spec.Mounts {
+		if err := m.mount(&spec.Mounts[i], b.place(i)[1:]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// harmlessFor lets files that are meant to be executed be.
-func harmlessFor(f File) uintptr {
-	if f.Mode&0o111 != 0 {
-		return unix.MS_NOSUID | unix.MS_NODEV
+// mount mounts one of the spec's mounts, whose source has been prepared.
+func (m *mounter) mount(o *Mount, source string) error {
+	at, err := target(o.Target)
+	if err != nil {
+		return fmt.Errorf("mount on %q: %w", o.Target, err)
 	}
-	return harmless
+	if o.Tmpfs != nil {
+		err = m.memory(o, at)
+	} else {
+		err = m.put(source, at, isDir(source))
+	}
+	if err != nil {
+		return err
+	}
+	m.stubs.mounted(at)
+	if attr := o.attributes(); attr != 0 {
+		if err := protect(at, attr); err != nil {
+			return fmt.Errorf("mount on %q: %w", o.Target, err)
+		}
+	}
+	return nil
+}
+
+// target resolves the path of a mount. This process trusts what it finds in /proc.
+func target(name string) (string, error) {
+	at, err := resolve(name)
+	switch {
+	case err != nil:
+		return "", err
+	case at == "/":
+		return "", errors.New("it is the root")
+	case at == "/proc", strings.HasPrefix(at, "/proc/"):
+		return "", errors.New("nothing may be mounted in /proc")
+	}
+	return at, nil
+}
+
+// memory mounts an empty directory in memory, with the mode of what it covers.
+func (m *mounter) memory(o *Mount, at string) error {
+	var data []string
+	if fi, err := os.Lstat(at); err == nil {
+		var st unix.Stat_t
+		if err := unix.Lstat(at, &st); err != nil {
+			return fmt.Errorf("mount on %q: %w", o.Target, err)
+		}
+		if !fi.IsDir() {
+			return fmt.Errorf("mount on %q: %w", o.Target, unix.ENOTDIR)
+		}
+		data = append(data, fmt.Sprintf("mode=%04o", st.Mode&0o7777))
+	} else {
+		data = append(data, "mode=1777")
+	}
+	if o.Tmpfs.Size > 0 {
+		data = append(data, "size="+strconv.FormatInt(o.Tmpfs.Size, 10))
+	}
+	return m.dir("tmpfs", at, "tmpfs", unix.MS_NOSUID, strings.Join(data, ","))
+}
+
+// attributes are those that a mount gets besides the ones that its source has.
+func (o *Mount) attributes() uint64 {
+	var attr uint64
+	if o.ReadOnly || o.File != nil {
+		attr |= unix.MOUNT_ATTR_RDONLY
+	}
+	if o.File != nil {
+		attr |= unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+		if o.File.Mode&0o111 == 0 {
+			attr |= unix.MOUNT_ATTR_NOEXEC
+		}
+	}
+	return attr
+}
+
+// dir mounts on a directory, which is made when it is missing.
+func (m *mounter) dir(source, target, fstype string, flags uintptr, data string) error {
+	path, err := resolve(target)
+	if err == nil {
+		err = makeStub(path, true)
+	}
+	if err != nil {
+		return fmt.Errorf("mount on %q: %w", target, err)
+	}
+	return mount(source, path, fstype, flags, data)
+}
+
+// put binds on a file or directory, which is made when it is missing.
+func (m *mounter) put(source, target string, dir bool) error {
+	path, err := resolve(target)
+	if err == nil {
+		err = makeStub(path, dir)
+	}
+	if err != nil {
+		return fmt.Errorf("mount on %q: %w", target, err)
+	}
+	return mount(source, path, "", unix.MS_BIND|unix.MS_REC, "")
+}
+
+func isDir(name string) bool {
+	fi, err := os.Stat(name)
+	return err == nil && fi.IsDir()
 }
 
 func mount(source, target, fstype string, flags uintptr, data string) error {
@@ -219,59 +232,18 @@ func mount(source, target, fstype string, flags uintptr, data string) error {
 	return nil
 }
 
-func openPath(name string) (int, error) {
-	return unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-}
-
-// maskedPaths show things of the machine that are none of a step's business; an empty file or directory covers
-// them. readOnlyPaths would let it change the machine. Both lists are those of container engines.
-func maskedPaths() []string {
-	list := []string{
-		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
-		"/sys/firmware", "/sys/devices/virtual/powercap",
-	}
-	for cpu := range runtime.NumCPU() {
-		list = append(list, fmt.Sprintf("/sys/devices/system/cpu/cpu%d/thermal_throttle", cpu))
-	}
-	return list
-}
-
-func readOnlyPaths() []string {
-	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
-}
-
-func maskPaths() error {
-	for _, path := range maskedPaths() {
-		err := unix.Mount("/dev/null", path, "", unix.MS_BIND, "")
-		if errors.Is(err, unix.ENOTDIR) {
-			err = unix.Mount("tmpfs", path, "tmpfs", unix.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
-		}
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("mask %q: %w", path, err)
-		}
-	}
-	for _, path := range readOnlyPaths() {
-		if err := readOnly(path); err != nil {
-			return fmt.Errorf("make %q read-only: %w", path, err)
-		}
-	}
-	return nil
-}
-
-func readOnly(path string) error {
-	err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
+// protect adds attributes to a mount and all mounts below it.
+func protect(at string, attributes uint64) error {
+	attr := unix.MountAttr{Attr_set: attributes}
+	err := unix.MountSetattr(unix.AT_FDCWD, at, unix.AT_RECURSIVE, &attr)
+	if !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
+	// Linux before 5.12. In a user namespace flags that are set must stay so.
 	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
+	if err := unix.Statfs(at, &fs); err != nil {
 		return err
 	}
-	// In a user namespace flags that are set must stay so.
-	flags := uintptr(fs.Flags) & (harmless | unix.MS_RELATIME | unix.MS_NOATIME | unix.MS_NODIRATIME)
-	return unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|flags, "")
+	flags := uintptr(fs.Flags) & (unix.MS_RDONLY | harmless | unix.MS_RELATIME | unix.MS_NOATIME | unix.MS_NODIRATIME)
+	return unix.Mount("", at, "", unix.MS_BIND|unix.MS_REMOUNT|uintptr(attributes)|flags, "")
 }

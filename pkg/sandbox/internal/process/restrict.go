@@ -13,6 +13,34 @@ const stepCaps = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FSET
 	1<<unix.CAP_SETPCAP | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_KILL |
 	1<<unix.CAP_AUDIT_WRITE
 
+// limit says what the step's programs may gain: little, or all capabilities of this thread, which are returned.
+func (s *Spec) limit() (ambient []uintptr, err error) {
+	if s.Insecure {
+		ambient, err = permitted()
+	} else {
+		err = restrict()
+	}
+	// A key ring of its own, so that the builder's keys are not the step's.
+	_, _ = unix.KeyctlJoinSessionKeyring("") // not all kernels have them, and some containers forbid it
+	return ambient, err
+}
+
+// permitted returns the capabilities of this thread.
+func permitted() ([]uintptr, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return nil, fmt.Errorf("read capabilities: %w", err)
+	}
+	var caps []uintptr
+	for c := range uintptr(64) {
+		if data[c/32].Permitted&(1<<(c%32)) != 0 {
+			caps = append(caps, c)
+		}
+	}
+	return caps, nil
+}
+
 // restrict prepares this thread for starting the step: what programs started from it may ever gain is
 // limited, while the thread itself keeps what it needs. It must be the thread that the process was started
 // on, and the one that forks.
@@ -38,7 +66,5 @@ func restrict() error {
 	if err := unix.Capset(&header, &data[0]); err != nil {
 		return fmt.Errorf("clear inheritable capabilities: %w", err)
 	}
-	// A key ring of its own, so that the builder's keys are not the step's.
-	_, _ = unix.KeyctlJoinSessionKeyring("") // not all kernels have them, and some containers forbid it
 	return nil
 }

@@ -7,40 +7,98 @@ const Op = "run"
 
 // Spec is what the child is told to do.
 type Spec struct {
-	// Mount is an empty directory on which the root is mounted, Box another one for files that are mounted in it.
+	// Mount is an empty directory on which the root is mounted, Box another one: what is to be mounted in the root is
+	// prepared there.
 	Mount, Box string
-	// Root is a directory that becomes the root as it is; otherwise it is an overlay of these.
-	Root    string
-	Overlay Overlay
+	Root       Tree
 
 	Args, Env []string
 	Dir, User string
 	Hostname  string
 	// Network says that the process has a network namespace of its own.
 	Network bool
-	// Files are mounted read-only.
-	Files []File
+	// Insecure leaves the process the capabilities of this one, and gives it the builder's devices.
+	Insecure bool
+	// Trees are other roots, parts of which are mounted.
+	Trees []Tree
+	// Mounts are mounted in their order.
+	Mounts []Mount
+	// UserXattr says that overlays keep what they need in user attributes, OneOwner that files can have but one owner.
+	UserXattr, OneOwner bool
 	// Probe asks only for the mounts.
 	Probe bool
 }
 
-// Overlay is the root of a step in layers.
+// Tree is a tree of files: the directory Dir as it is or, when that is empty, an overlay.
+type Tree struct {
+	Dir     string
+	Overlay Overlay
+}
+
+// Overlay is a tree in layers.
 type Overlay struct {
 	// Dir is where the names of the other directories start. Short names let many of them fit in the page
 	// that a mount's options may have.
 	Dir string
 	// Lower are the directories below, the topmost first.
-	Lower       []string
+	Lower []string
+	// Upper and Work are empty when the tree is only read; there are two directories in Lower then, at least.
 	Upper, Work string
-	UserXattr   bool
 }
 
-// File is a small file that the process sees.
-type File struct {
-	Path string
-	Mode int64
-	Data []byte
+// Mount is one thing that the process sees at Target. What it is says the one pointer that is not nil.
+type Mount struct {
+	Target   string
+	ReadOnly bool
+
+	Bind   *Part
+	Cache  *Cache
+	Tmpfs  *Tmpfs
+	File   *File
+	Socket *Socket
+	Device *Device
 }
+
+type (
+	// Part is a file or directory of one of a spec's trees.
+	Part struct {
+		Tree int
+		Path string
+	}
+
+	// Cache is a part of a cache, which is made when it is missing.
+	Cache struct {
+		Dir, Path string
+		// Seed is nil when the cache begins empty, with this owner and mode.
+		Seed     *Part
+		UID, GID int
+		Mode     int64
+	}
+
+	// Tmpfs is an empty directory in memory.
+	Tmpfs struct {
+		Size int64 // in bytes; 0 is no limit
+	}
+
+	// File is a small file in memory. It is always read-only.
+	File struct {
+		Data     []byte
+		UID, GID int
+		Mode     int64
+	}
+
+	// Socket is a socket of the builder's, which is given an owner and a mode.
+	Socket struct {
+		Path     string
+		UID, GID int
+		Mode     int64
+	}
+
+	// Device is a device node of the builder's.
+	Device struct {
+		Path string
+	}
+)
 
 // Result is the child's answer.
 type Result struct {

@@ -20,11 +20,7 @@ const (
 
 // start starts the program of the step in the root, which is this process's already. When it is the step's own
 // fault that there is no program it returns a result.
-func (s *Spec) start() (pid int, failed *Result, err error) {
-	who, err := lookUpUser(s.User)
-	if err != nil {
-		return 0, nil, err
-	}
+func (s *Spec) start(who identity) (pid int, failed *Result, err error) {
 	if err := s.enterDir(who); err != nil {
 		return 0, nil, err
 	}
@@ -33,7 +29,8 @@ func (s *Spec) start() (pid int, failed *Result, err error) {
 	if err != nil {
 		return 0, notStarted(err), nil
 	}
-	if err := restrict(); err != nil {
+	caps, err := s.limit()
+	if err != nil {
 		return 0, nil, err
 	}
 	giveStreams(who.uid)
@@ -43,7 +40,7 @@ func (s *Spec) start() (pid int, failed *Result, err error) {
 	}
 	pid, err = syscall.ForkExec(path, s.Args, &syscall.ProcAttr{
 		Env: env, Files: []uintptr{null.Fd(), 1, 2},
-		Sys: &syscall.SysProcAttr{Setsid: true, Credential: who.credential()},
+		Sys: &syscall.SysProcAttr{Setsid: true, Credential: who.credential(), AmbientCaps: caps},
 	})
 	switch {
 	case err == nil:

@@ -6,22 +6,23 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// stubs are the files and directories that had to be made to mount something on them. BuildKit removes
-// those for resolv.conf, hosts and files of the step, with their parents, when they have remained
-// empty, but leaves those for /proc, /dev and /sys; so do we.
+// stubs are the files and directories that had to be made in the root to mount something on them. BuildKit removes
+// those for the mounts of a step, with their parents, when they have remained empty, but leaves those for /proc, /dev
+// and /sys; so do we. It also leaves those that were made in what is mounted: in a cache others may be using them.
 type stubs struct {
 	missing []string // resolved, each before its parents
 	mounts  []string
 }
 
-// expect notes what is missing of the files' paths before anything is mounted.
-func (s *stubs) expect(files []File) {
-	for _, f := range files {
-		at, err := resolve(f.Path)
+// expect notes what the root does not have of the paths of mounts, before anything is mounted.
+func (s *stubs) expect(mounts []Mount) {
+	for _, m := range mounts {
+		at, err := resolve(m.Target)
 		if err != nil {
 			continue // the mount will tell
 		}
@@ -34,7 +35,7 @@ func (s *stubs) expect(files []File) {
 	}
 }
 
-// mounted notes that a file was mounted on path.
+// mounted notes that something was mounted on path.
 func (s *stubs) mounted(path string) { s.mounts = append(s.mounts, path) }
 
 // remove removes the stubs. It is called when no process of the step is left.
@@ -42,11 +43,13 @@ func (s *stubs) remove() error {
 	if len(s.missing) == 0 {
 		return nil
 	}
-	for _, at := range slices.Backward(append(s.mounts, "/sys", "/proc", "/dev")) {
-		if !slices.Contains(s.missing, at) {
+	all := append([]string{"/dev", "/proc", "/sys"}, s.mounts...)
+	for _, at := range slices.Backward(all) {
+		if !s.covered(at) {
 			continue
 		}
-		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
 			return fmt.Errorf("unmount %q: %w", at, err)
 		}
 	}
@@ -58,8 +61,19 @@ func (s *stubs) remove() error {
 	return nil
 }
 
-// removeStub removes an empty file or directory and keeps the time of the directory it is in.
+// covered reports whether a mount on at is in the way to something that is to be removed.
+func (s *stubs) covered(at string) bool {
+	return slices.ContainsFunc(s.missing, func(missing string) bool {
+		return missing == at || strings.HasPrefix(missing, at+"/")
+	})
+}
+
+// removeStub removes an empty file or directory.
 func removeStub(at string) error {
+	parent := path.Dir(at)
+	if now, err := resolve(parent); err != nil || now != parent {
+		return nil // the step has put a link there
+	}
 	fi, err := os.Lstat(at)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil // it was never made, or the step has removed what it was in
@@ -70,16 +84,33 @@ func removeStub(at string) error {
 	if !fi.IsDir() && (!fi.Mode().IsRegular() || fi.Size() != 0) {
 		return nil // the step has put something in its place
 	}
-	var parent unix.Stat_t
-	if err := unix.Lstat(path.Dir(at), &parent); err != nil {
-		return err
-	}
-	err = os.Remove(at)
+	err = keepTimes(parent, func() error { return os.Remove(at) })
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 		return nil
 	}
-	if err != nil {
+	return err
+}
+
+// makeStub makes an empty file or directory with its parents, unless there is something.
+func makeStub(at string, dir bool) error {
+	if _, err := os.Lstat(at); err == nil {
+		return nil
+	}
+	parent := path.Dir(at)
+	if err := makeStub(parent, true); err != nil {
 		return err
 	}
-	return unix.UtimesNanoAt(unix.AT_FDCWD, path.Dir(at), []unix.Timespec{parent.Atim, parent.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+	return keepTimes(parent, func() error { return makeEmpty(at, dir) })
+}
+
+// keepTimes keeps the times of a directory in which change makes or removes something.
+func keepTimes(dir string, change func() error) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return err
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, dir, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +16,12 @@ func (m *mounter) system(spec *Spec) error {
 	if err := m.dev(); err != nil {
 		return err
 	}
-	if err := m.sys(); err != nil {
+	if spec.Insecure {
+		if err := m.allDevices(); err != nil {
+			return err
+		}
+	}
+	if err := m.sys(spec.Insecure); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
@@ -52,28 +56,32 @@ func ordinary(path string) error {
 	return nil
 }
 
-// sys mounts /sys read-only. A network namespace that belongs to another user namespace than this process
+// sys mounts /sys, which all but insecure steps may only read. A network namespace that belongs to another user namespace than this process
 // does not let it mount its own: then it is the builder's.
-func (m *mounter) sys() error {
+func (m *mounter) sys(writable bool) error {
 	if err := ordinary("/sys"); err != nil {
 		return err
 	}
-	err := m.dir("sysfs", "/sys", "sysfs", harmless|unix.MS_RDONLY, "")
+	flags := uintptr(harmless)
+	if !writable {
+		flags |= unix.MS_RDONLY
+	}
+	err := m.dir("sysfs", "/sys", "sysfs", flags, "")
 	if errors.Is(err, unix.EPERM) {
-		return m.bindSys()
+		return m.bindSys(flags)
 	}
 	if err != nil {
 		return err
 	}
-	m.cgroup()
+	m.cgroup(flags)
 	return nil
 }
 
-func (m *mounter) bindSys() error {
+func (m *mounter) bindSys(flags uintptr) error {
 	if err := m.dir("sys", "/sys", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return err
 	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+	attr := unix.MountAttr{Attr_set: uint64(flags)} // they have the same numbers
 	if err := unix.MountSetattr(unix.AT_FDCWD, "/sys", unix.AT_RECURSIVE, &attr); err != nil {
 		// Better none than one that can be written to.
 		if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil {
@@ -84,21 +92,10 @@ func (m *mounter) bindSys() error {
 }
 
 // cgroup mounts the unified hierarchy, as far as a step may see it. Few programs miss it.
-func (m *mounter) cgroup() {
+func (m *mounter) cgroup(flags uintptr) {
 	var fs unix.Statfs_t
 	if unix.Statfs("sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
-		_ = unix.Mount("cgroup", "/sys/fs/cgroup", "cgroup2", harmless|unix.MS_RDONLY, "")
-	}
-}
-
-type device struct {
-	name         string
-	major, minor uint32
-}
-
-func devices() []device {
-	return []device{
-		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+		_ = unix.Mount("cgroup", "/sys/fs/cgroup", "cgroup2", flags, "")
 	}
 }
 
@@ -107,8 +104,8 @@ func (m *mounter) dev() error {
 	if err := m.dir("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=755,size=65536k"); err != nil {
 		return err
 	}
-	for _, d := range devices() {
-		if err := m.device(d); err != nil {
+	for _, d := range harmlessNodes() {
+		if err := m.node(d); err != nil {
 			return err
 		}
 	}
@@ -147,22 +144,6 @@ func (m *mounter) devDirs() error {
 		return nil // a kernel without message queues
 	}
 	return err
-}
-
-// device makes a node, or binds the builder's where nodes are not permitted.
-func (m *mounter) device(d device) error {
-	path := "/dev/" + d.name
-	err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor)))
-	if errors.Is(err, unix.EPERM) {
-		return m.file(strings.TrimPrefix(path, "/"), path, 0)
-	}
-	if err == nil {
-		err = unix.Chmod(path, 0o666)
-	}
-	if err != nil {
-		return fmt.Errorf("make %s: %w", path, err)
-	}
-	return nil
 }
 
 // loopbackUp brings the one interface of a fresh network namespace up.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
@@ -26,19 +25,12 @@ func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Pro
 	if hostname == "" {
 		hostname = defaultHostname
 	}
-	resolvConf, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	spec.Hostname = hostname
+	if err := addMounts(ctx, w, &spec, p); err != nil {
 		return fmt.Errorf("run process: %w", err)
 	}
-	spec.Files = []process.File{
-		{Path: "/etc/resolv.conf", Mode: 0o644, Data: resolvConf},
-		{Path: "/etc/hosts", Mode: 0o644, Data: hosts(hostname)},
-	}
-	for _, f := range p.Files {
-		spec.Files = append(spec.Files, process.File(f))
-	}
 	spec.Args, spec.Env, spec.Dir, spec.User = p.Args, p.Env, p.Dir, p.User
-	spec.Hostname, spec.Network = hostname, p.Network == sandbox.NetworkNone
+	spec.Network, spec.Insecure = p.Network == sandbox.NetworkNone, p.Insecure
 	stdout, stderr := streams(p)
 	result, err := w.Run(ctx, &spec, stdout, stderr)
 	switch {
@@ -52,10 +44,6 @@ func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Pro
 		return &sandbox.ExitError{Code: result.Code}
 	}
 	return nil
-}
-
-func hosts(hostname string) []byte {
-	return fmt.Appendf(nil, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", hostname)
 }
 
 // streams returns writers of which only one is used at a time. The same writer twice stays one, so that

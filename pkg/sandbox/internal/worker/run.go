@@ -12,7 +12,7 @@ import (
 
 // Run runs a step in a process tree and mount namespace of its own. When it returns nothing is left of either.
 func (w *Worker) Run(ctx context.Context, spec *process.Spec, stdout, stderr io.Writer) (process.Result, error) {
-	spec.Overlay.UserXattr = w.userXattr
+	spec.UserXattr, spec.OneOwner = w.userXattr, w.squash
 	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if spec.Network {
 		namespaces |= unix.CLONE_NEWNET

@@ -1,0 +1,113 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// node is a device node by its path below /dev.
+type node struct {
+	name         string
+	major, minor uint32
+}
+
+// harmlessNodes are the devices that every step has.
+func harmlessNodes() []node {
+	return []node{
+		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+	}
+}
+
+// node makes a node, or binds the builder's where nodes are not permitted.
+func (m *mounter) node(d node) error {
+	at := path.Join("/dev", d.name)
+	err := unix.Mknod(at, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor)))
+	if errors.Is(err, unix.EPERM) {
+		return m.put(path.Join("dev", d.name), at, false)
+	}
+	if err == nil {
+		err = unix.Chmod(at, 0o666)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s: %w", at, err)
+	}
+	return nil
+}
+
+// device binds a device of the builder's on at.
+func device(name, at string) error {
+	fi, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("find device: %w", err)
+	}
+	if fi.Mode()&os.ModeDevice == 0 {
+		return fmt.Errorf("%q is not a device", name)
+	}
+	return bind(name, at)
+}
+
+// allDevices gives the step what device nodes the builder's /dev has. Those that are mounts there, such as terminals,
+// it has of its own; and it does without those that may not be made.
+func (m *mounter) allDevices() error {
+	var dev unix.Stat_t
+	if err := unix.Lstat("dev", &dev); err != nil {
+		return nil // there are none to give
+	}
+	return m.devicesOf("dev", dev.Dev)
+}
+
+func (m *mounter) devicesOf(dir string, filesystem uint64) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	for _, e := range entries {
+		source := path.Join(dir, e.Name())
+		var st unix.Stat_t
+		if unix.Lstat(source, &st) != nil {
+			continue // it has gone
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			if uint64(st.Dev) == filesystem { //nolint:unconvert // its type depends on the platform
+				err = m.devicesOf(source, filesystem)
+			}
+		case unix.S_IFCHR, unix.S_IFBLK:
+			err = m.copyNode(source, &st)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyNode makes a node like one of the builder's, whose path is relative, unless there is one.
+func (m *mounter) copyNode(source string, st *unix.Stat_t) error {
+	at := "/" + source
+	if _, err := os.Lstat(at); err == nil {
+		return nil
+	}
+	if err := makeStub(path.Dir(at), true); err != nil {
+		return fmt.Errorf("make %s: %w", at, err)
+	}
+	err := unix.Mknod(at, st.Mode, int(st.Rdev)) //nolint:gosec // device numbers are small
+	if errors.Is(err, unix.EPERM) {
+		if m.put(source, at, false) != nil {
+			return os.Remove(at) // the step is better off without this one than not run at all
+		}
+		return nil
+	}
+	if err == nil {
+		_ = os.Lchown(at, int(st.Uid), int(st.Gid)) // as far as there are other owners
+		err = unix.Chmod(at, st.Mode&0o7777)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s: %w", at, err)
+	}
+	return nil
+}

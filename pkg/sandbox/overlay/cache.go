@@ -1,0 +1,28 @@
+package overlay
+
+import (
+	"context"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
+)
+
+var _ sandbox.CacheKeeper = (*Driver)(nil)
+
+// CachePrepared implements sandbox.CacheKeeper.
+func (d *Driver) CachePrepared(dir string) (bool, error) {
+	s, err := d.open()
+	if err != nil {
+		return false, err
+	}
+	return step.CachePrepared(s.worker, dir)
+}
+
+// RemoveCache implements sandbox.CacheKeeper.
+func (d *Driver) RemoveCache(ctx context.Context, dir string) error {
+	s, err := d.open()
+	if err != nil {
+		return err
+	}
+	return step.RemoveCache(ctx, s.worker, dir)
+}
