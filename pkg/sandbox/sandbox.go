@@ -85,7 +85,7 @@ type Process struct {
 	// /sys is hidden from it or read-only. In a user namespace the capabilities are those of the namespace, and what
 	// the builder's user may not open or write stays closed to the process.
 	Insecure bool
-	// Devices are paths of device nodes of the builder that the process sees under the same path. Links in them are
+	// Devices are absolute paths of device nodes of the builder that the process sees under the same path. Links in them are
 	// followed outside the root. They are mounted before Mounts.
 	Devices []string
 	// Mounts are shown to the process on top of the root, in this order, after all else that is mounted. What it writes
@@ -143,7 +143,7 @@ type (
 
 	// CacheSource is a directory of the builder that outlives the build.
 	CacheSource struct {
-		// Dir exists, is this user's own, and all that is in it belongs to the drivers. A cache is prepared in it on
+		// Dir is absolute, exists, is this user's own, and all that is in it belongs to the drivers. A cache is prepared in it on
 		// first use and is there only when it is complete, whatever is killed meanwhile. Processes may use it at once,
 		// and prepare it at once: one does, the others wait.
 		//
@@ -176,7 +176,7 @@ type (
 	// SocketSource is a listening Unix socket of the builder. The socket itself is given owner and mode, so that it is
 	// one that the caller made for this mount, in a directory that only this user can enter.
 	SocketSource struct {
-		Path     string // outside the root
+		Path     string // absolute, outside the root
 		UID, GID int
 		Mode     int64 // permission bits
 	}

@@ -296,6 +296,9 @@ func (s *suite) testBadTarget(t *testing.T) {
 		{"/file", sandbox.TmpfsSource{}, `/file": not a directory`},
 		{"/file/x", file, `mount on "/file/x"`},
 		{"/ro/missing", file, "read-only file system"},
+		{"/x", nil, "no source"},
+		{"/x", sandbox.CacheSource{Dir: "a", Path: "/"}, `path "a" is not absolute`},
+		{"/x", sandbox.SocketSource{Path: "a"}, `path "a" is not absolute`},
 	} {
 		f := openWith(t, d, Base(t), Layer(t, Symlink("to-root", "d/.."), Symlink("to-proc", "proc")))
 		p := f.sh("true")
@@ -335,6 +338,8 @@ func (s *suite) testStubs(t *testing.T) {
 			[]string{"+ d 0755 0:0 new", `+ f 0644 0:0 new/x ""`}},
 		{"a link in their place", "mv /new /moved; ln -s d /new; mkdir /d/a1", []sandbox.Mount{writable("/new/a1", sandbox.TmpfsSource{})},
 			[]string{"+ d 0755 0:0 d", "+ d 0755 0:0 d/a1", "+ d 0755 0:0 moved", "+ d 0755 0:0 moved/a1", "+ l new -> d"}},
+		{"a link to itself in their place", "mv /new /moved; ln -s new /new", []sandbox.Mount{writable("/new/x", sandbox.TmpfsSource{})},
+			[]string{"+ d 0755 0:0 moved", "+ d 0755 0:0 moved/x", "+ l new -> new"}},
 	} {
 		f.mount(c.script, c.mounts...)
 		got := read(t, f.root.Changes(t.Context()))

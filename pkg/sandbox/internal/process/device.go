@@ -54,10 +54,14 @@ func device(name, at string) error {
 // it has of its own; and it does without those that may not be made.
 func (m *mounter) allDevices() error {
 	var dev unix.Stat_t
-	if err := unix.Lstat("dev", &dev); err != nil {
+	err := unix.Lstat("dev", &dev)
+	if errors.Is(err, unix.ENOENT) {
 		return nil // there are none to give
 	}
-	return m.devicesOf("dev", dev.Dev)
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	return m.devicesOf("dev", uint64(dev.Dev)) //nolint:unconvert // its type depends on the platform
 }
 
 func (m *mounter) devicesOf(dir string, filesystem uint64) error {

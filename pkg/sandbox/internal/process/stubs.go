@@ -49,7 +49,7 @@ func (s *stubs) remove() error {
 			continue
 		}
 		err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+		if err != nil && !errors.Is(err, unix.EINVAL) && !gone(err) {
 			return fmt.Errorf("unmount %q: %w", at, err)
 		}
 	}
@@ -71,11 +71,15 @@ func (s *stubs) covered(at string) bool {
 // removeStub removes an empty file or directory.
 func removeStub(at string) error {
 	parent := path.Dir(at)
-	if now, err := resolve(parent); err != nil || now != parent {
+	now, err := resolve(parent)
+	switch {
+	case gone(err), err == nil && now != parent:
 		return nil // the step has put a link there
+	case err != nil:
+		return err
 	}
 	fi, err := os.Lstat(at)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	if gone(err) {
 		return nil // it was never made, or the step has removed what it was in
 	}
 	if err != nil {
@@ -89,6 +93,11 @@ func removeStub(at string) error {
 		return nil
 	}
 	return err
+}
+
+// gone reports whether an error says that a path leads nowhere any more, whatever the step has made of it.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
 
 // makeStub makes an empty file or directory with its parents, unless there is something.

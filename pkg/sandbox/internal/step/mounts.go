@@ -42,7 +42,29 @@ func addMounts(ctx context.Context, w *worker.Worker, spec *process.Spec, p sand
 	}
 	spec.Trees = t.list
 	for _, m := range p.Mounts {
+		if err := check(m); err != nil {
+			return fmt.Errorf("mount on %q: %w", m.Target, err)
+		}
 		spec.Mounts = append(spec.Mounts, mountOf(m, t, w))
+	}
+	return nil
+}
+
+// check refuses what a child, which has another working directory, would take for something else.
+func check(m sandbox.Mount) error {
+	var path string
+	switch s := m.Source.(type) {
+	case nil:
+		return errors.New("no source")
+	case sandbox.CacheSource:
+		path = s.Dir
+	case sandbox.SocketSource:
+		path = s.Path
+	default:
+		return nil
+	}
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("path %q is not absolute", path)
 	}
 	return nil
 }
