@@ -136,9 +136,10 @@ type (
 		Path string
 	}
 
-	// HostSource is a file or a directory of the builder, which the user of the builder can reach.
+	// HostSource is a file or a directory of the builder, which the user of the builder can reach. Unless the mount is
+	// read-only the process may write to it.
 	HostSource struct {
-		Path string // absolute
+		Path string // absolute; when it does not exist the error of Run wraps fs.ErrNotExist
 	}
 
 	// CacheSource is a directory of the builder that outlives the build.

@@ -62,6 +62,8 @@ func (b *box) put(m *Mount, at string) error {
 	switch {
 	case m.Bind != nil:
 		return b.part(m.Bind, at)
+	case m.Host != nil:
+		return bind(m.Host.Path, at)
 	case m.Cache != nil:
 		return b.cache(m.Cache, at)
 	case m.File != nil:

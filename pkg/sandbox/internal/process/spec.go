@@ -52,6 +52,7 @@ type Mount struct {
 	ReadOnly bool
 
 	Bind   *Part
+	Host   *Host
 	Cache  *Cache
 	Tmpfs  *Tmpfs
 	File   *File
@@ -63,6 +64,11 @@ type (
 	// Part is a file or directory of one of a spec's trees.
 	Part struct {
 		Tree int
+		Path string
+	}
+
+	// Host is a file or directory of the builder's.
+	Host struct {
 		Path string
 	}
 

@@ -56,6 +56,8 @@ func check(m sandbox.Mount) error {
 	switch s := m.Source.(type) {
 	case nil:
 		return errors.New("no source")
+	case sandbox.HostSource:
+		path = s.Path
 	case sandbox.CacheSource:
 		path = s.Dir
 	case sandbox.SocketSource:
@@ -84,6 +86,8 @@ func mountOf(m sandbox.Mount, t *trees, w *worker.Worker) process.Mount {
 	switch s := m.Source.(type) {
 	case sandbox.BindSource:
 		out.Bind = t.part(s)
+	case sandbox.HostSource:
+		out.Host = &process.Host{Path: s.Path}
 	case sandbox.CacheSource:
 		out.Cache = &process.Cache{Dir: cacheDir(w, s.Dir), Path: s.Path, UID: s.UID, GID: s.GID, Mode: s.Mode}
 		if s.Seed.Root != nil {
