@@ -90,6 +90,9 @@ func (k *call) fileMount(m *instructions.Mount, from *stage) (Mount, error) {
 		mount.From = step
 	}
 	if m.Type == instructions.MountTypeCache {
+		if mount.Source == "/" && (m.UID != nil || m.GID != nil || m.Mode != nil) {
+			mount.From = nil // BuildKit then mounts a new directory in what the cache begins with
+		}
 		mount.ID = k.g.opts.BuildArgs[cacheNamespaceArg] + "/" + cmp.Or(m.CacheID, path.Clean(m.Target))
 		mount.Sharing = string(cmp.Or(m.CacheSharing, instructions.MountSharingShared))
 		mount.own(m, 0o755)

@@ -172,6 +172,10 @@ func (m *mounted) cache(ctx context.Context, mount plan.Mount) (sandbox.MountSou
 	if mount.From == nil {
 		return c, nil
 	}
+	prepared, err := m.solver.roots.cachePrepared(ctx, c.Dir)
+	if prepared || err != nil {
+		return c, err
+	}
 	mount.Source, mount.ReadOnly = "/", true
 	seed, err := m.bind(ctx, mount)
 	c.Seed = seed

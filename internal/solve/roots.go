@@ -80,10 +80,27 @@ func (r *roots) keep(ctx context.Context, layers *stack) (sandbox.Root, error) {
 	return root, nil
 }
 
+// cachePrepared says that a cache needs no seed any more.
+func (r *roots) cachePrepared(ctx context.Context, dir string) (bool, error) {
+	driver, err := r.get(ctx)
+	if err != nil {
+		return false, err
+	}
+	if keeper, ok := driver.(sandbox.CacheKeeper); ok {
+		return keeper.CachePrepared(dir)
+	}
+	return false, nil
+}
+
+// get chooses the driver when it is first asked for.
+func (r *roots) get(ctx context.Context) (sandbox.Driver, error) {
+	r.once.Do(func() { r.driver.set(r.choose(ctx)) })
+	return r.driver.wait(ctx)
+}
+
 // open opens a root on layers, waiting for those in the making. The caller closes it.
 func (r *roots) open(ctx context.Context, layers *stack) (sandbox.Root, error) {
-	r.once.Do(func() { r.driver.set(r.choose(ctx)) })
-	driver, err := r.driver.wait(ctx)
+	driver, err := r.get(ctx)
 	if err != nil {
 		return nil, err
 	}

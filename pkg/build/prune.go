@@ -33,7 +33,7 @@ func Prune(ctx context.Context, p PruneOptions) (local.Pruned, error) {
 			k = append(k, keeper)
 		}
 	}
-	return local.Prune(ctx, o.WorkDir, local.PruneOptions{KeepFor: p.KeepFor, KeepBytes: p.KeepBytes, Layers: k})
+	return local.Prune(ctx, o.WorkDir, local.PruneOptions{KeepFor: p.KeepFor, KeepBytes: p.KeepBytes, Layers: k, Remove: k.removeCache})
 }
 
 // keepers are all drivers that keep layers, as the store sees them.
@@ -51,6 +51,16 @@ func (k keepers) Kept(ctx context.Context) ([]local.Item, error) {
 		}
 	}
 	return items, nil
+}
+
+// removeCache removes a cache that processes have mounted. Any driver can, whichever prepared it.
+func (k keepers) removeCache(ctx context.Context, dir string) error {
+	for _, keeper := range k {
+		if c, ok := keeper.(sandbox.CacheKeeper); ok {
+			return c.RemoveCache(ctx, dir)
+		}
+	}
+	return nil
 }
 
 func (k keepers) Prune(ctx context.Context, then time.Time) error {

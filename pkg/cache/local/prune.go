@@ -22,9 +22,9 @@ type PruneOptions struct {
 	KeepBytes int64
 	// Layers keeps extracted layers below LayersDir. It may be nil.
 	Layers Keeper
-	// Remove removes directories of caches that processes have mounted, with files that may belong to other users. It may
-	// be nil: then they are removed as far as this process may.
-	Remove func(ctx context.Context, dirs []string) error
+	// Remove removes what is in the directory of a cache that processes have mounted, of which parts may belong to other
+	// users. It may be nil: then it is removed as far as this process may.
+	Remove func(ctx context.Context, dir string) error
 }
 
 // Keeper keeps things that Prune counts and removes along with the store's own.
@@ -96,7 +96,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (Pruned, error) {
 // remove removes one of the store's own items.
 func (o PruneOptions) remove(ctx context.Context, it Item) error {
 	if it.mount && o.Remove != nil {
-		if err := o.Remove(ctx, []string{it.path}); err != nil {
+		if err := o.Remove(ctx, it.path); err != nil {
 			return err
 		}
 	}
