@@ -29,8 +29,8 @@ type Copy struct {
 	Chmod string
 	// Parents keeps the parents of a source's path, those after its "/./" if it has one.
 	Parents bool
-	// Link computes the copy against an empty tree, whatever base Changes is given. It has no
-	// effect together with Chmod, as in BuildKit.
+	// Link computes the copy against an empty tree, whatever base Changes is given. The parents of Dest then have
+	// mode 0755, also with Chmod.
 	Link bool
 	// Exclude are patterns, relative to a source that is a directory, of what is not copied.
 	Exclude []string

@@ -22,7 +22,7 @@ type placer struct {
 
 // place returns base with the selection copied into it.
 func (s *Selection) place(ctx context.Context, base rootfs.Tree) (*tree, error) {
-	if s.copy.Link && s.copy.Chmod == "" {
+	if s.copy.Link {
 		base = nil
 	}
 	own, err := s.owner.lookup(base, true)
@@ -47,9 +47,14 @@ func (s *Selection) place(ctx context.Context, base rootfs.Tree) (*tree, error) 
 	return t, nil
 }
 
-// made says how parents are made that are missing.
+// made says how parents are made that are missing. Those of a linked copy always are: they come to lie over the ones of
+// an image that nobody has looked at, so that the mode of a file, such as 0600, must not become that of its /etc.
 func (p *placer) made() dirAttr {
-	return dirAttr{mode: p.chmod.dirMode(), owner: p.own, mtime: p.copy.Time}
+	mode := p.chmod.dirMode()
+	if p.copy.Link {
+		mode = defaultDirMode
+	}
+	return dirAttr{mode: mode, owner: p.own, mtime: p.copy.Time}
 }
 
 // copy1 copies one item. The links in the destination are followed, its last component

@@ -121,8 +121,6 @@ func (k *call) copyFiles(verb string, op Copy, files instructions.SourcesAndDest
 		return err
 	}
 	k.lintIgnored(verb, files.SourcePaths, op.Sources)
-	// BuildKit, too, links only without a mode.
-	op.Link = op.Link && op.Chmod == ""
 	op.Dest = joinDest(k.s.dir, files.DestPath)
 
 	for _, src := range files.SourceContents {
