@@ -84,50 +84,46 @@ func (s *solver) selectFromUses(ctx context.Context, n *node) error {
 	return err
 }
 
-// copy makes the layer of a COPY or ADD.
-func (s *solver) copy(ctx context.Context, n *node, base state) (state, error) {
+// copy makes the layer of a COPY or ADD on layers.
+func (s *solver) copy(ctx context.Context, n *node, layers *stack) (Layer, error) {
 	sel, err := n.selection.wait(ctx)
 	if err != nil {
-		return state{}, err
+		return Layer{}, err
 	}
-	below := base.layers
-	if linked(n.step) {
-		below = nil // whatever is there
-	}
-	tree, err := s.tree(ctx, below)
+	tree, err := s.tree(ctx, layers)
 	if err != nil {
-		return state{}, err
+		return Layer{}, err
 	}
-	return s.written(ctx, n, base, sel.Changes(ctx, tree))
+	return s.written(ctx, n, layers, sel.Changes(ctx, tree))
 }
 
-// workDir makes the layer of a WORKDIR.
-func (s *solver) workDir(ctx context.Context, n *node, op plan.WorkDir, base state) (state, error) {
-	tree, err := s.tree(ctx, base.layers)
+// workDir makes the layer of a WORKDIR on layers.
+func (s *solver) workDir(ctx context.Context, n *node, op plan.WorkDir, layers *stack) (Layer, error) {
+	tree, err := s.tree(ctx, layers)
 	if err != nil {
-		return state{}, err
+		return Layer{}, err
 	}
-	return s.written(ctx, n, base, fileop.WorkDir(ctx, tree, op.Path, op.User, s.now()))
+	return s.written(ctx, n, layers, fileop.WorkDir(ctx, tree, op.Path, op.User, s.now()))
 }
 
 // fetchLayer makes a layer of the files that a step fetches, which a stage begins with.
-func (s *solver) fetchLayer(ctx context.Context, n *node) (state, error) {
+func (s *solver) fetchLayer(ctx context.Context, n *node) (Layer, error) {
 	tree, err := s.fetch(ctx, n)
 	if err != nil {
-		return state{}, err
+		return Layer{}, err
 	}
-	return s.written(ctx, n, state{}, snapshot.FromTree(tree, "."))
+	return s.written(ctx, n, nil, snapshot.FromTree(tree, "."))
 }
 
-// written writes changes as a step's layer.
-func (s *solver) written(ctx context.Context, n *node, base state, changes snapshot.Changes) (state, error) {
+// written writes changes to layers as a step's layer.
+func (s *solver) written(ctx context.Context, n *node, layers *stack, changes snapshot.Changes) (Layer, error) {
 	l, err := s.write(ctx, changes)
 	if err != nil {
-		return state{}, err
+		return Layer{}, err
 	}
-	s.spawn(func() error { return stepError(ctx, n.step, s.remember(ctx, n, base, l)) })
+	s.spawn(func() error { return stepError(ctx, n.step, s.remember(ctx, n, layers, l)) })
 	s.finished(n, l.Layer)
-	return state{layers: base.layers.push(ready(l)), root: base.root}, nil
+	return l, nil
 }
 
 // write turns changes into a layer that the store keeps.

@@ -53,18 +53,18 @@ func (r *record) addSum(kind, name string, sum [sha256.Size]byte) {
 // inputs lists what the key by definition of a step is made of.
 func (s *solver) inputs(ctx context.Context, n *node) (*record, error) {
 	r := &record{}
-	if n.base != nil {
+	if n.base != nil && !linked(n.step) {
 		below := n.base
 		for config := true; config && below.base != nil; {
 			if _, config = below.step.Op.(plan.Config); config {
 				below = below.base
 			}
 		}
-		key, err := below.key.wait(ctx)
+		keys, err := below.defined.wait(ctx)
 		if err != nil {
 			return nil, err
 		}
-		r.addSum(inputBelow, below.step.Name, key)
+		r.addSum(inputBelow, below.step.Name, keys.files)
 	}
 	switch op := n.step.Op.(type) {
 	case plan.Run:
@@ -72,8 +72,8 @@ func (s *solver) inputs(ctx context.Context, n *node) (*record, error) {
 	case plan.Copy:
 		return r, s.copyInputs(ctx, r, n, op)
 	default:
-		key, err := n.key.wait(ctx)
-		r.addSum(inputWords, "", key)
+		keys, err := n.defined.wait(ctx)
+		r.addSum(inputWords, "", keys.result)
 		return r, err
 	}
 }
@@ -110,11 +110,11 @@ func (s *solver) copyInputs(ctx context.Context, r *record, n *node, op plan.Cop
 		case src.Inline != nil:
 			r.add(inputWords, "the heredoc", src.Inline.Name, src.Inline.Data)
 		case !atHand(src.From):
-			key, err := s.nodes[src.From].key.wait(ctx)
+			from, err := s.nodes[src.From].defined.wait(ctx)
 			if err != nil {
 				return err
 			}
-			r.addSum(inputSource, src.From.Name, key)
+			r.addSum(inputSource, src.From.Name, from.files)
 		}
 		r.add(inputWords, "the paths", src.Path)
 	}

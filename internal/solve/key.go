@@ -66,16 +66,37 @@ const (
 	byContent    = "content"
 )
 
-// definition returns the key of a step by what it is defined to see, which is known before
-// anything has run.
-func (s *solver) definition(ctx context.Context, n *node) (cache.Key, error) {
+// defined is the keys of a step by what it is defined to see. They differ for a linked copy alone.
+type defined struct {
+	// result is what the step's result is filed under.
+	result cache.Key
+	// files stands for all files that the step leaves, those of the steps below included: for what builds on
+	// them or reads them.
+	files cache.Key
+}
+
+// define returns the keys of a step, which are known before anything has run.
+func (s *solver) define(ctx context.Context, n *node) (defined, error) {
 	base := cache.Key{}
 	if n.base != nil {
-		var err error
-		if base, err = n.base.key.wait(ctx); err != nil {
-			return cache.Key{}, err
+		below, err := n.base.defined.wait(ctx)
+		if err != nil {
+			return defined{}, err
 		}
+		base = below.files
 	}
+	result, err := s.definition(ctx, n, base)
+	if err != nil || !linked(n.step) {
+		return defined{result: result, files: result}, err
+	}
+	k := newKey("link")
+	k.field("below", base.String())
+	k.field("above", result.String())
+	return defined{result: result, files: k.sum()}, nil
+}
+
+// definition returns the key of a step on top of those that base stands for.
+func (s *solver) definition(ctx context.Context, n *node, base cache.Key) (cache.Key, error) {
 	switch op := n.step.Op.(type) {
 	case plan.Scratch:
 		return newKey("scratch").sum(), nil
@@ -112,7 +133,8 @@ func (s *solver) definition(ctx context.Context, n *node) (cache.Key, error) {
 func (s *solver) contentKey(ctx context.Context, n *node, below v1.Hash) (cache.Key, error) {
 	switch op := n.step.Op.(type) {
 	case plan.HTTP, plan.Git, plan.Local:
-		return n.key.wait(ctx) // it names the files themselves
+		keys, err := n.defined.wait(ctx)
+		return keys.result, err // it names the files themselves
 	case plan.Run:
 		mounts, err := s.mountedFiles(ctx, op)
 		if err != nil {
@@ -184,11 +206,11 @@ func (s *solver) definedFiles(ctx context.Context, n *node, op plan.Copy) (strin
 			k.field("files", sum)
 			continue
 		}
-		from, err := s.nodes[src.From].key.wait(ctx)
+		from, err := s.nodes[src.From].defined.wait(ctx)
 		if err != nil {
 			return "", err
 		}
-		k.field("from", from.String(), src.Path)
+		k.field("from", from.files.String(), src.Path)
 	}
 	return k.sum().String(), nil
 }

@@ -41,26 +41,24 @@ func (s *solver) lookUp(ctx context.Context, n *node, k cache.Key) (cache.Entry,
 // fits says whether an entry that was found by its definition belongs on the layers that are really below the
 // step. When the step below was made anew meanwhile, its layer may be another, and what was made on the old
 // one would not match it.
-func fits(ctx context.Context, n *node, e cache.Entry, base state) (bool, error) {
-	if linked(n.step) {
-		return true, nil
-	}
+func fits(ctx context.Context, e cache.Entry, base state) (bool, error) {
 	below, err := base.layers.chainID(ctx)
 	return below == e.Below, err
 }
 
+// linked says whether a step makes its layer without a look at what is below it.
 func linked(step *plan.Step) bool {
 	op, ok := step.Op.(plan.Copy)
 	return ok && op.Link
 }
 
-// lookUpContent asks the cache for what the step really sees. A result that is found is put under the
+// lookUpContent asks the cache for what the step really sees, on layers. A result that is found is put under the
 // step's definition, where the next build finds it without all this.
-func (s *solver) lookUpContent(ctx context.Context, n *node, base state) (cache.Entry, bool, error) {
+func (s *solver) lookUpContent(ctx context.Context, n *node, layers *stack) (cache.Entry, bool, error) {
 	if s.o.Cache == nil {
 		return cache.Entry{}, false, nil
 	}
-	below, err := base.layers.chainID(ctx)
+	below, err := layers.chainID(ctx)
 	if err != nil {
 		return cache.Entry{}, false, err
 	}
@@ -73,28 +71,28 @@ func (s *solver) lookUpContent(ctx context.Context, n *node, base state) (cache.
 		return e, false, nil
 	}
 	e.Below = below
-	s.put(ctx, n.key.value, e)
+	s.put(ctx, n.defined.value.result, e)
 	s.note(ctx, n)
 	return e, true, nil
 }
 
-// cached is the state of a step whose result was found.
-func (s *solver) cached(n *node, base state, e cache.Entry) state {
+// cached is the layer of a step whose result was found.
+func (s *solver) cached(n *node, e cache.Entry) Layer {
 	l := e.Layer
 	if l == nil {
 		l = s.empty()
 	}
 	s.emit(n, progress.StepCached, "")
 	s.finished(n, l)
-	return state{layers: base.layers.push(ready(Layer{Layer: l, Created: e.Created})), root: base.root}
+	return Layer{Layer: l, Created: e.Created}
 }
 
-// remember puts a new result into the cache, under both of its keys.
-func (s *solver) remember(ctx context.Context, n *node, base state, l Layer) error {
+// remember puts a new result, made on layers, into the cache, under both of its keys.
+func (s *solver) remember(ctx context.Context, n *node, layers *stack, l Layer) error {
 	if s.o.Cache == nil {
 		return nil
 	}
-	below, err := base.layers.chainID(ctx)
+	below, err := layers.chainID(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,7 +105,7 @@ func (s *solver) remember(ctx context.Context, n *node, base state, l Layer) err
 		e.Layer = l.Layer
 	}
 	s.put(ctx, content, e)
-	s.put(ctx, n.key.value, e)
+	s.put(ctx, n.defined.value.result, e)
 	s.note(ctx, n)
 	return nil
 }

@@ -41,8 +41,8 @@ func (s *solver) definedMounts(ctx context.Context, op plan.Run) (string, error)
 		if atHand(m.From) {
 			return s.digestMount(ctx, m)
 		}
-		key, err := s.nodes[m.From].key.wait(ctx)
-		return key.String(), err
+		from, err := s.nodes[m.From].defined.wait(ctx)
+		return from.files.String(), err
 	})
 }
 
@@ -53,8 +53,8 @@ func (s *solver) mountedFiles(ctx context.Context, op plan.Run) (string, error) 
 		case atHand(m.From):
 			return s.digestMount(ctx, m)
 		case fetches(m.From):
-			key, err := s.nodes[m.From].key.wait(ctx)
-			return key.String(), err
+			from, err := s.nodes[m.From].defined.wait(ctx)
+			return from.files.String(), err
 		}
 		st, err := s.nodes[m.From].state.wait(ctx)
 		if err != nil {

@@ -23,11 +23,12 @@ type node struct {
 	// selection is set for copies only: early when all that they copy is at hand, and only once the
 	// result is not in the cache when they copy from other steps.
 	selection *future[*selection]
-	key       *future[cache.Key]
+	defined   *future[defined]
 	state     *future[state]
-	// anew says that the step, or one that it is made from, is to be made anew, so that its definition does not tell what it
-	// will see.
+	// anew says that the step, or one that it is made from or lies on, is to be made anew.
 	anew bool
+	// unsure says that its definition does not tell what the step will see, since that is to be made anew.
+	unsure bool
 	// missed says why a result that may be in the cache is not used; empty if there is none.
 	missed string
 
@@ -46,22 +47,31 @@ type state struct {
 	root *openRoot
 }
 
+// push is the state with one more layer, which is there.
+func (st state) push(l Layer) state {
+	return state{layers: st.layers.push(ready(l)), root: st.root}
+}
+
 func newNode(s *solver, step *plan.Step) *node {
 	n := &node{
 		step:      step,
 		selection: newFuture[*selection](),
-		key:       newFuture[cache.Key](),
+		defined:   newFuture[defined](),
 		state:     newFuture[state](),
 		source:    newFuture[Source](),
 		tree:      newFuture[rootfs.Tree](),
 	}
-	n.anew = step.NoCache
+	n.unsure = step.NoCache
+	for _, use := range step.Uses {
+		n.unsure = n.unsure || s.nodes[use].anew
+	}
+	n.anew = n.unsure
 	if step.Base != nil {
 		n.base = s.nodes[step.Base]
 		n.anew = n.anew || n.base.anew
 	}
-	for _, use := range step.Uses {
-		n.anew = n.anew || s.nodes[use].anew
+	if !linked(step) {
+		n.unsure = n.anew
 	}
 	return n
 }
@@ -103,9 +113,9 @@ func (s *solver) needKey(n *node) {
 			})
 		}
 		s.spawn(func() error {
-			key, err := s.definition(s.ctx, n)
+			keys, err := s.define(s.ctx, n)
 			err = stepError(s.ctx, n.step, err)
-			n.key.set(key, err)
+			n.defined.set(keys, err)
 			return err
 		})
 	})
@@ -149,27 +159,30 @@ func (s *solver) pull(ctx context.Context, n *node, op plan.Pull) (state, error)
 
 // makeLayer finds or makes the layer of a step that has one.
 func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
-	key, err := n.key.wait(ctx)
+	keys, err := n.defined.wait(ctx)
 	if err != nil {
 		return state{}, err
 	}
 	var entry cache.Entry
 	hit := false
-	if !n.anew {
-		entry, hit = s.lookUp(ctx, n, key)
+	if !n.unsure {
+		entry, hit = s.lookUp(ctx, n, keys.result)
 	}
 	if !hit {
 		s.needUses(n)
+	}
+	if linked(n.step) {
+		return s.makeLinked(ctx, n, entry, hit)
 	}
 	base, err := n.below(ctx)
 	if err != nil {
 		return state{}, err
 	}
 	if hit {
-		if fits, err := fits(ctx, n, entry, base); err != nil {
+		if fits, err := fits(ctx, entry, base); err != nil {
 			return state{}, err
 		} else if fits {
-			return s.cached(n, base, entry), nil
+			return base.push(s.cached(n, entry)), nil
 		}
 		n.missed = "what it is built on was made anew, and has changed"
 		s.needUses(n)
@@ -180,13 +193,41 @@ func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
 	if _, isRun := n.step.Op.(plan.Run); !isRun || base.layers.written() {
 		// A process need not wait for the layer below it to be written, which is when its content is
 		// known: what a process has just made is rarely what another made before.
-		if entry, hit, err := s.lookUpContent(ctx, n, base); err != nil {
+		if entry, hit, err := s.lookUpContent(ctx, n, base.layers); err != nil {
 			return state{}, err
 		} else if hit {
-			return s.cached(n, base, entry), nil
+			return base.push(s.cached(n, entry)), nil
 		}
 	}
 	return s.execute(ctx, n, base)
+}
+
+// makeLinked makes the layer of a linked copy, unless entry is a hit. It waits for what is below the copy
+// only when the layer is there.
+func (s *solver) makeLinked(ctx context.Context, n *node, entry cache.Entry, hit bool) (state, error) {
+	if !hit {
+		err := s.selectFromUses(ctx, n)
+		if err != nil {
+			return state{}, err
+		}
+		if entry, hit, err = s.lookUpContent(ctx, n, nil); err != nil {
+			return state{}, err
+		}
+	}
+	var l Layer
+	if hit {
+		l = s.cached(n, entry)
+	} else if err := s.perform(ctx, n, func() (err error) {
+		l, err = s.copy(ctx, n, nil)
+		return err
+	}); err != nil {
+		return state{}, err
+	}
+	base, err := n.below(ctx)
+	if err != nil {
+		return state{}, err
+	}
+	return base.push(l), nil
 }
 
 // below waits for the state that a step works on.
@@ -208,29 +249,40 @@ func (s *solver) needUses(n *node) {
 }
 
 // execute makes the layer of a step that is not in the cache.
-func (s *solver) execute(ctx context.Context, n *node, base state) (state, error) {
-	s.missed(ctx, n)
+func (s *solver) execute(ctx context.Context, n *node, base state) (st state, err error) {
 	if fetches(n.step) {
-		return s.fetchLayer(ctx, n)
+		s.missed(ctx, n)
+		l, err := s.fetchLayer(ctx, n)
+		return base.push(l), err
 	}
+	err = s.perform(ctx, n, func() error {
+		var l Layer
+		var err error
+		switch op := n.step.Op.(type) {
+		case plan.Run:
+			st, err = s.run(ctx, n, op, base)
+			return err
+		case plan.Copy:
+			l, err = s.copy(ctx, n, base.layers)
+		case plan.WorkDir:
+			l, err = s.workDir(ctx, n, op, base.layers)
+		}
+		st = base.push(l)
+		return err
+	})
+	return st, err
+}
+
+// perform tells of a step that is not in the cache while f carries it out.
+func (s *solver) perform(ctx context.Context, n *node, f func() error) error {
+	s.missed(ctx, n)
 	s.emit(n, progress.StepStarted, "")
-	var st state
-	var err error
-	switch op := n.step.Op.(type) {
-	case plan.Run:
-		st, err = s.run(ctx, n, op, base)
-	case plan.Copy:
-		st, err = s.copy(ctx, n, base)
-	case plan.WorkDir:
-		st, err = s.workDir(ctx, n, op, base)
-	}
-	if err != nil {
-		err = stepError(ctx, n.step, err)
+	if err := stepError(ctx, n.step, f()); err != nil {
 		s.emit(n, progress.StepFailed, err.Error())
-		return state{}, err
+		return err
 	}
 	s.emit(n, progress.StepDone, "")
-	return st, nil
+	return nil
 }
 
 // finished hands over a layer that a goal's image will have.

@@ -44,7 +44,7 @@ func (s *solver) run(ctx context.Context, n *node, op plan.Run, base state) (_ s
 			return err
 		}
 		s.finished(n, l.Layer)
-		return stepError(ctx, n.step, s.remember(ctx, n, base, l))
+		return stepError(ctx, n.step, s.remember(ctx, n, base.layers, l))
 	})
 	s.roots.release(r, layers)
 	return state{layers: layers, root: r}, nil

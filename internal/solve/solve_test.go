@@ -289,7 +289,7 @@ func TestBaseLayersAreNotRead(t *testing.T) {
 	}
 	w.bases["docker.io/library/base:latest"] = img
 	// A linked copy depends on nothing below it, and metadata has no files.
-	layers, _ := w.mustBuild("FROM base\nENV a=b\nCOPY --link f /f\n")
+	layers, _ := w.mustBuild("FROM base\nENV a=b\nCOPY --link --chmod=600 f /f\n")
 	if len(layers) != 2 || !layers[0].Base || layers[1].Base {
 		t.Errorf("layers %+v", layers)
 	}
