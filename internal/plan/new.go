@@ -190,7 +190,7 @@ func (g *graph) plan(ctx context.Context) error {
 	if err := addGlobalArgs(g.global, args, g.opts.BuildArgs, g.file, g.expand); err != nil {
 		return err
 	}
-	if err := g.findEpoch(specs, args); err != nil {
+	if err := g.findEpoch(ctx, specs, args); err != nil {
 		return err
 	}
 	if err := g.addStages(specs); err != nil {

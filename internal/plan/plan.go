@@ -273,7 +273,8 @@ type Plan struct {
 	// Goals are the last steps of the target, one for each platform, in the order asked for. Their images are
 	// complete but for what Step.Image leaves open.
 	Goals []*Step
-	// Epoch is the time that SOURCE_DATE_EPOCH gives, by a build argument or by a global ARG; nil when neither does.
+	// Epoch is the time that SOURCE_DATE_EPOCH gives, by a build argument or by a global ARG, in whole seconds; nil when neither
+	// does.
 	Epoch *time.Time
 	// Warnings are for the user: they do not stop the build. They are sorted by line.
 	Warnings []Warning
@@ -345,6 +346,13 @@ type Options struct {
 	Ignore []string
 	// Bases is needed when anything begins with an image.
 	Bases Bases
+	// ContextTime is the time of the build context, which SOURCE_DATE_EPOCH=context asks for: that of its commit, or of the
+	// newest file in its archive. Zero is no time, which a directory has, and so is a nil function. It may be
+	// called once for each platform.
+	ContextTime func(ctx context.Context) (time.Time, error)
+	// SourceTime is the time of what op, an HTTP or a Git, fetches, for a SOURCE_DATE_EPOCH that names a stage. It is
+	// like ContextTime.
+	SourceTime func(ctx context.Context, op Op) (time.Time, error)
 
 	// allStages plans stages that the target does not need as well, which only serves to look at them.
 	allStages bool

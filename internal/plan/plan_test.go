@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,30 +37,6 @@ func TestTargetByNumber(t *testing.T) {
 	}
 	if got := p.Goals[0].Name; got != "[stage-0] ENV N=0" {
 		t.Errorf("goal is %q", got)
-	}
-}
-
-func TestSourceDateEpoch(t *testing.T) {
-	for name, tt := range map[string]struct {
-		dockerfile string
-		args       map[string]string
-		want       int64 // 0: none
-	}{
-		"build-arg":         {"FROM a", map[string]string{"SOURCE_DATE_EPOCH": "17"}, 17},
-		"global-arg":        {"ARG SOURCE_DATE_EPOCH=18\nFROM a", nil, 18},
-		"build-arg-wins":    {"ARG SOURCE_DATE_EPOCH=18\nFROM a", map[string]string{"SOURCE_DATE_EPOCH": "17"}, 17},
-		"empty-resets":      {"ARG SOURCE_DATE_EPOCH=18\nFROM a", map[string]string{"SOURCE_DATE_EPOCH": ""}, 0},
-		"stage-arg-is-none": {"FROM a\nARG SOURCE_DATE_EPOCH=18", nil, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p, err := planText(t, tt.dockerfile, Options{BuildArgs: tt.args})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := p.Epoch; (got == nil) != (tt.want == 0) || got != nil && !got.Equal(time.Unix(tt.want, 0)) {
-				t.Errorf("epoch is %v, want %d", got, tt.want)
-			}
-		})
 	}
 }
 
