@@ -126,17 +126,17 @@ func (b *buildFlags) build(ctx context.Context) error {
 // options are those that need no registry.
 func (b *buildFlags) options() (build.Options, error) {
 	var o build.Options
-	var errs [8]error
+	var errs [7]error
 	o.Context, errs[0] = b.source.dir()
 	o.BuildArgs, errs[1] = b.source.args()
 	o.Labels, errs[2] = pairs("label", b.source.labels)
 	o.Annotations, errs[3] = pairs("annotation", b.annotations)
 	o.Platform, errs[4] = parsePlatform(b.source.platform)
 	o.Compression, o.DockerMediaTypes, errs[5] = b.layer.parse()
-	o.Epoch, errs[6] = epoch()
-	errs[7] = b.given.apply(&o)
+	errs[6] = b.given.apply(&o)
 	o.Dockerfile, o.Target = b.source.dockerfile, b.source.target
 	o.CompressionLevel = b.layer.level
+	o.Epoch, o.RewriteTimestamps = b.layer.epoch(), b.layer.rewrite || b.layer.reproducible
 	o.WorkDir, o.NoCache, o.Isolation = b.workDir, b.noCache, b.isolation
 	o.NoCacheFilter, o.ExplainCache = b.noCacheFilter, b.explainCache
 	o.CacheTTL = max(b.cacheTTL, 1) // zero is any age there

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -58,8 +56,15 @@ func (s *sourceFlags) args() (map[string]string, error) {
 		}
 		m[name] = value
 	}
+	// BuildKit's clients pass this one on, too (https://reproducible-builds.org/specs/source-date-epoch/).
+	if _, given := m[epochArg]; !given && os.Getenv(epochArg) != "" {
+		m[epochArg] = os.Getenv(epochArg)
+	}
 	return m, nil
 }
+
+// epochArg is the build argument, and the variable, that fixes the time.
+const epochArg = "SOURCE_DATE_EPOCH"
 
 // pairs reads the name=value pairs of a repeatable flag.
 func pairs(flag string, words []string) (map[string]string, error) {
@@ -162,12 +167,24 @@ func dockerConfigDir() string {
 type layerFlags struct {
 	compression, format string
 	level               int
+	rewrite             bool
+	reproducible        bool
 }
 
 func (l *layerFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&l.compression, "compression", "gzip", "compression of new layers: gzip, zstd or uncompressed")
 	f.IntVar(&l.level, "compression-level", 0, "level on the compressor's own scale (default chosen for speed)")
 	f.StringVar(&l.format, "image-format", "oci", "media types of the image: oci or docker")
+	f.BoolVar(&l.rewrite, "rewrite-timestamp", false, "let no file in new layers be younger than SOURCE_DATE_EPOCH")
+	f.BoolVar(&l.reproducible, "reproducible", false, "the same, with 1970-01-01 where SOURCE_DATE_EPOCH is not set")
+}
+
+// epoch is the time to use where SOURCE_DATE_EPOCH gives none.
+func (l *layerFlags) epoch() time.Time {
+	if l.reproducible {
+		return time.Unix(0, 0).UTC()
+	}
+	return time.Time{}
 }
 
 func (l *layerFlags) parse() (c snapshot.Compression, docker bool, err error) {
@@ -187,17 +204,4 @@ func (l *layerFlags) parse() (c snapshot.Compression, docker bool, err error) {
 		return "", false, usagef("--compression zstd needs --image-format oci: Docker's media types have no name for it")
 	}
 	return c, docker, nil
-}
-
-// epoch reads SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/).
-func epoch() (time.Time, error) {
-	s := os.Getenv("SOURCE_DATE_EPOCH")
-	if s == "" {
-		return time.Time{}, nil
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read SOURCE_DATE_EPOCH: %q is not a number of seconds", s)
-	}
-	return time.Unix(n, 0).UTC(), nil
 }

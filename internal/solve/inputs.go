@@ -66,6 +66,9 @@ func (s *solver) inputs(ctx context.Context, n *node) (*record, error) {
 		}
 		r.addSum(inputBelow, below.step.Name, keys.files)
 	}
+	if latest := s.o.Layer.Clamp; !latest.IsZero() {
+		r.add(inputWords, "the time that files are rewritten to", latest.String())
+	}
 	switch op := n.step.Op.(type) {
 	case plan.Run:
 		return r, s.runInputs(ctx, r, op)

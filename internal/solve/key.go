@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -86,6 +87,9 @@ func (s *solver) define(ctx context.Context, n *node) (defined, error) {
 		base = below.files
 	}
 	result, err := s.definition(ctx, n, base)
+	if err == nil && hasLayer(n.step) {
+		result = s.asWritten(result)
+	}
 	if err != nil || !linked(n.step) {
 		return defined{result: result, files: result}, err
 	}
@@ -128,13 +132,32 @@ func (s *solver) definition(ctx context.Context, n *node, base cache.Key) (cache
 	}
 }
 
+// asWritten is the key of the layer of the step that k stands for. Rewritten times are the one part of how layers are written
+// that changes their files; otherwise the epoch is no input, so that a new one leaves the cache as it is.
+func (s *solver) asWritten(k cache.Key) cache.Key {
+	if s.o.Layer.Clamp.IsZero() {
+		return k
+	}
+	w := newKey("rewritten times")
+	w.field("step", k.String())
+	w.field("latest", strconv.FormatInt(s.o.Layer.Clamp.UnixNano(), 10))
+	return w.sum()
+}
+
 // contentKey returns the key of a step by what it really sees: the layers below it, and the
 // files that it copies.
 func (s *solver) contentKey(ctx context.Context, n *node, below v1.Hash) (cache.Key, error) {
-	switch op := n.step.Op.(type) {
-	case plan.HTTP, plan.Git, plan.Local:
+	if fetches(n.step) {
 		keys, err := n.defined.wait(ctx)
 		return keys.result, err // it names the files themselves
+	}
+	k, err := s.content(ctx, n, below)
+	return s.asWritten(k), err
+}
+
+// content is contentKey of a step that does not fetch, before it is known how its layer is written.
+func (s *solver) content(ctx context.Context, n *node, below v1.Hash) (cache.Key, error) {
+	switch op := n.step.Op.(type) {
 	case plan.Run:
 		mounts, err := s.mountedFiles(ctx, op)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"syscall"
+	"time"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
@@ -51,7 +52,7 @@ func (s *solver) mountLayers(ctx context.Context, m plan.Mount) (*stack, error) 
 
 func (s *solver) writeMounted(ctx context.Context, tree rootfs.Tree, path string) (*stack, error) {
 	o := s.o.Layer
-	o.Compression, o.Level = snapshot.Uncompressed, 0
+	o.Compression, o.Level, o.Clamp = snapshot.Uncompressed, 0, time.Time{} // processes see files as they are
 	blob, err := snapshot.Write(ctx, snapshot.FromTreeAs(tree, path, mountedName), o)
 	if err != nil {
 		return nil, fmt.Errorf("read files to mount: %w", err)

@@ -157,6 +157,15 @@ func (s *solver) pull(ctx context.Context, n *node, op plan.Pull) (state, error)
 	return st, nil
 }
 
+// hasLayer says whether a step makes a layer.
+func hasLayer(step *plan.Step) bool {
+	switch step.Op.(type) {
+	case plan.Scratch, plan.Pull, plan.Config:
+		return false
+	}
+	return true
+}
+
 // makeLayer finds or makes the layer of a step that has one.
 func (s *solver) makeLayer(ctx context.Context, n *node) (state, error) {
 	keys, err := n.defined.wait(ctx)

@@ -42,6 +42,7 @@ type world struct {
 	records       Records
 	ttl           time.Duration
 	noCacheFilter []string
+	clamp         time.Time
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
@@ -108,7 +109,7 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 			return w.sources[op.(plan.HTTP).URL], nil
 		},
 		Driver: func(context.Context) (sandbox.Driver, error) { return w.driver, nil },
-		Layer:  snapshot.Options{Dir: w.t.TempDir()},
+		Layer:  snapshot.Options{Dir: w.t.TempDir(), Clamp: w.clamp},
 		Finished: func(_ context.Context, _ *plan.Step, l v1.Layer) error {
 			w.early.add(l)
 			return nil
@@ -431,4 +432,27 @@ func (l *layerList) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.layers)
+}
+
+// TestRewrittenTimesAreAnInput holds that layers with rewritten times and others do not stand in for each other.
+func TestRewrittenTimesAreAnInput(t *testing.T) {
+	w := newWorld(t, map[string]string{"f": "x"})
+	text := "FROM scratch\nWORKDIR /w\nCOPY f /w/\nCOPY --link f /l\nRUN put /out x\n"
+	seen := map[string]time.Time{}
+	for _, clamp := range []time.Time{{}, time.Unix(20, 0), time.Unix(10, 0)} {
+		w.clamp = clamp
+		layers, ran := w.mustBuild(text)
+		if len(ran) != 4 {
+			t.Errorf("latest time %v: ran %q, want all steps", clamp, ran)
+		}
+		for _, d := range digests(t, layers[:3]) { // the process makes files that are older than all
+			if other, ok := seen[d]; ok {
+				t.Errorf("one layer has latest times %v and %v", clamp, other)
+			}
+			seen[d] = clamp
+		}
+		if _, ran := w.mustBuild(text); len(ran) != 0 {
+			t.Errorf("latest time %v: ran %q again", clamp, ran)
+		}
+	}
 }

@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/gobuild-dev/gobuild/internal/solve"
 	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/progress"
 	"github.com/gobuild-dev/gobuild/pkg/push"
 	"github.com/gobuild-dev/gobuild/pkg/registry"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
@@ -95,6 +98,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	if p.Epoch != nil {
 		o.Epoch = *p.Epoch // the Dockerfile's word is the more specific one
 	}
+	clamp := o.clamp()
 	results, err := solve.Solve(ctx, solve.Options{
 		Plan:    p,
 		Context: src.Tree,
@@ -114,6 +118,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 			Level:       o.CompressionLevel,
 			Dir:         store.TempDir(),
 			Docker:      o.DockerMediaTypes,
+			Clamp:       clamp,
 		},
 		Keep:     store.Keep,
 		Finished: early(exporters),
@@ -127,6 +132,19 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 		return nil, err
 	}
 	return export(ctx, o, exporters, results[0])
+}
+
+// clamp is the latest time that a file in a new layer may have; zero is no limit.
+func (o Options) clamp() time.Time {
+	rewrite := o.RewriteTimestamps || slices.ContainsFunc(o.Outputs, func(out push.Output) bool { return out.RewriteTimestamp })
+	if !rewrite {
+		return time.Time{}
+	}
+	if o.Epoch.IsZero() {
+		o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning,
+			Text: "times of files are not rewritten: set SOURCE_DATE_EPOCH to the latest that they may have"})
+	}
+	return o.Epoch
 }
 
 // cache is where results of steps are looked up and put.
@@ -190,7 +208,7 @@ func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.R
 	var wg sync.WaitGroup
 	for i, e := range exporters {
 		wg.Go(func() {
-			receipts[i], errs[i] = e.Export(ctx, push.Artifact{Image: img, Platform: platform})
+			receipts[i], errs[i] = e.Export(ctx, push.Artifact{Image: img, Platform: platform, Epoch: o.Epoch})
 		})
 	}
 	wg.Wait()

@@ -89,8 +89,12 @@ type Options struct {
 	CompressionLevel int
 	// DockerMediaTypes asks for Docker's media types instead of the OCI ones.
 	DockerMediaTypes bool
-	// Epoch, when not zero, is the time of everything in the image that would have the present time.
+	// Epoch, when not zero, is the time of everything in the image that would have the present time, unless the build argument
+	// SOURCE_DATE_EPOCH or the Dockerfile gives another.
 	Epoch time.Time
+	// RewriteTimestamps lets no file in a new layer be younger than that time: later times become it. Layers of base images
+	// stay as they are. Without such a time it has no effect but a warning. An Output may ask for it too.
+	RewriteTimestamps bool
 
 	// Progress receives what happens. It may be nil.
 	Progress progress.Sink

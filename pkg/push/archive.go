@@ -124,7 +124,8 @@ func (a *archive) index(desc v1.Descriptor) *v1.IndexManifest {
 	index := &v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	for _, t := range a.tags {
 		d := desc
-		d.Annotations = map[string]string{refName: t.Tag(), "io.containerd.image.name": t.String()}
+		annotate(&d, refName, t.Tag())
+		annotate(&d, "io.containerd.image.name", t.String())
 		index.Manifests = append(index.Manifests, d)
 	}
 	if len(a.tags) == 0 {

@@ -8,16 +8,21 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
 )
 
-// refName is the annotation that tags a manifest in an index (image-spec, annotations.md).
-const refName = "org.opencontainers.image.ref.name"
+// Annotations of a manifest in an index (image-spec, annotations.md): its tag, and when the index was made.
+const (
+	refName = "org.opencontainers.image.ref.name"
+	created = "org.opencontainers.image.created"
+)
 
 const layoutVersion = `{"imageLayoutVersion":"1.0.0"}`
 
@@ -66,7 +71,7 @@ func (e *toLayout) export(ctx context.Context, a Artifact) (v1.Descriptor, error
 		return v1.Descriptor{}, err
 	}
 	if e.tag != "" {
-		desc.Annotations = map[string]string{refName: e.tag}
+		annotate(&desc, refName, e.tag)
 	}
 	if ctx.Err() != nil {
 		return v1.Descriptor{}, context.Cause(ctx)
@@ -74,7 +79,15 @@ func (e *toLayout) export(ctx context.Context, a Artifact) (v1.Descriptor, error
 	return desc, e.list(desc)
 }
 
-// describe returns the descriptor of the image's manifest, and the manifest.
+// annotate adds an annotation to desc alone, not to copies of it.
+func annotate(desc *v1.Descriptor, key, value string) {
+	annotations := map[string]string{key: value}
+	maps.Copy(annotations, desc.Annotations)
+	desc.Annotations = annotations
+}
+
+// describe returns the descriptor of the image's manifest, and the manifest. It bears the time only when that is fixed, so
+// that what is written twice is the same.
 func describe(a Artifact) (v1.Descriptor, []byte, error) {
 	raw, err := a.Image.RawManifest()
 	if err != nil {
@@ -91,6 +104,9 @@ func describe(a Artifact) (v1.Descriptor, []byte, error) {
 	desc := v1.Descriptor{MediaType: mt, Digest: digest, Size: size}
 	if a.Platform.OS != "" {
 		desc.Platform = &a.Platform
+	}
+	if !a.Epoch.IsZero() {
+		annotate(&desc, created, a.Epoch.UTC().Format(time.RFC3339))
 	}
 	return desc, raw, nil
 }

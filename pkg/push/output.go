@@ -39,22 +39,25 @@ type Output struct {
 	Push bool
 	// Directory is whether OutputOCI is a directory instead of a tar file.
 	Directory bool
+	// RewriteTimestamp asks for an image whose new layers have no file that is younger than SOURCE_DATE_EPOCH. A build makes one
+	// image for all of its outputs: when one asks, all get it.
+	RewriteTimestamp bool
 }
 
 // outputKeys lists what each type understands.
 var outputKeys = map[OutputType][]string{ //nolint:gochecknoglobals // a constant table
 	OutputLocal:  {"dest"},
 	OutputTar:    {"dest"},
-	OutputOCI:    {"dest", "name", "tar"},
-	OutputDocker: {"dest", "name", "tar"},
-	OutputImage:  {"name", "push"},
+	OutputOCI:    {"dest", "name", "rewrite-timestamp", "tar"},
+	OutputDocker: {"dest", "name", "rewrite-timestamp", "tar"},
+	OutputImage:  {"name", "push", "rewrite-timestamp"},
 }
 
 // notYet lists what buildx understands besides.
 var notYet = []string{ //nolint:gochecknoglobals // a constant table
 	"annotation", "attestation-inline", "attestation-prefix", "compression", "compression-level", "dangling-name-prefix",
 	"force-compression", "mode", "name-canonical", "oci-artifact", "oci-mediatypes", "platform-split", "prefer-nondist-layers",
-	"push-by-digest", "registry.insecure", "rewrite-timestamp", "source-date-epoch", "src", "store", "unpack",
+	"push-by-digest", "registry.insecure", "source-date-epoch", "src", "store", "unpack",
 }
 
 // ParseOutput reads a value of --output as buildx does: comma-separated key=value pairs in CSV, as in
@@ -137,6 +140,10 @@ func (o *Output) set(key, value string) (err error) {
 	case "push":
 		if o.Push, err = strconv.ParseBool(value); err != nil {
 			return fmt.Errorf("push=%q is neither true nor false", value)
+		}
+	case "rewrite-timestamp":
+		if o.RewriteTimestamp, err = strconv.ParseBool(value); err != nil {
+			return fmt.Errorf("rewrite-timestamp=%q is neither true nor false", value)
 		}
 	case "tar":
 		tar, err := strconv.ParseBool(value)

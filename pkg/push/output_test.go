@@ -43,17 +43,20 @@ func TestDigestFiles(t *testing.T) {
 
 func TestParseOutput(t *testing.T) {
 	for in, want := range map[string]push.Output{
-		"out":                             {Type: push.OutputLocal, Dest: "out"},
-		"-":                               {Type: push.OutputTar, Dest: "-"},
-		"type=local,dest=out":             {Type: push.OutputLocal, Dest: "out"},
-		"type=tar,dest=-":                 {Type: push.OutputTar, Dest: "-"},
-		`type=tar,"dest=a,b.tar"`:         {Type: push.OutputTar, Dest: "a,b.tar"},
-		"type=oci,dest=o.tar,name=x":      {Type: push.OutputOCI, Dest: "o.tar", Names: []string{"x"}},
-		"type=oci,dest=o,tar=false":       {Type: push.OutputOCI, Dest: "o", Directory: true},
-		"type=docker,dest=d.tar":          {Type: push.OutputDocker, Dest: "d.tar"},
-		`type=image,"name=a,b",push=true`: {Type: push.OutputImage, Names: []string{"a", "b"}, Push: true},
-		"type=registry,name=a":            {Type: push.OutputImage, Names: []string{"a"}, Push: true},
-		"type=image":                      {Type: push.OutputImage},
+		"out":                                        {Type: push.OutputLocal, Dest: "out"},
+		"-":                                          {Type: push.OutputTar, Dest: "-"},
+		"type=local,dest=out":                        {Type: push.OutputLocal, Dest: "out"},
+		"type=tar,dest=-":                            {Type: push.OutputTar, Dest: "-"},
+		`type=tar,"dest=a,b.tar"`:                    {Type: push.OutputTar, Dest: "a,b.tar"},
+		"type=oci,dest=o.tar,name=x":                 {Type: push.OutputOCI, Dest: "o.tar", Names: []string{"x"}},
+		"type=oci,dest=o,tar=false":                  {Type: push.OutputOCI, Dest: "o", Directory: true},
+		"type=docker,dest=d.tar":                     {Type: push.OutputDocker, Dest: "d.tar"},
+		`type=image,"name=a,b",push=true`:            {Type: push.OutputImage, Names: []string{"a", "b"}, Push: true},
+		"type=registry,name=a":                       {Type: push.OutputImage, Names: []string{"a"}, Push: true},
+		"type=image":                                 {Type: push.OutputImage},
+		"type=image,rewrite-timestamp=true":          {Type: push.OutputImage, RewriteTimestamp: true},
+		"type=oci,dest=o,rewrite-timestamp=1":        {Type: push.OutputOCI, Dest: "o", RewriteTimestamp: true},
+		"type=docker,dest=d,rewrite-timestamp=false": {Type: push.OutputDocker, Dest: "d"},
 	} {
 		got, err := push.ParseOutput(in)
 		if err != nil {

@@ -4,6 +4,7 @@ package push
 
 import (
 	"context"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -13,6 +14,9 @@ type Artifact struct {
 	Image v1.Image
 	// Platform is the image's.
 	Platform v1.Platform
+	// Epoch, when not zero, is the time that SOURCE_DATE_EPOCH fixes: that of what an exporter makes itself, and of all files
+	// where it writes files.
+	Epoch time.Time
 }
 
 // Receipt says what an exporter wrote.

@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
 // RootDir returns an exporter of the image's root filesystem to a directory, as BuildKit's local exporter writes it: modes,
 // times, links and extended attributes are those of the image, but every file belongs to the user who exports,
-// even if that is root. What is in the directory already stays, unless the image has something else of that name. The directory is
+// even if that is root, and the time of all files is the artifact's Epoch if it has one. What is in the directory already stays, unless the image has something else of that name. The directory is
 // made when it does not exist; its own metadata stay as they are.
 //
 // Nothing is written through a symbolic link, neither of the image nor of what was there. Files appear under
@@ -29,14 +30,14 @@ type toDir struct {
 
 // Export implements Exporter.
 func (e *toDir) Export(ctx context.Context, a Artifact) ([]Receipt, error) {
-	digest, err := withTree(ctx, a, e.o, func(t *rootfs.LayerTree) error { return e.write(ctx, t) })
+	digest, err := withTree(ctx, a, e.o, func(t *rootfs.LayerTree) error { return e.write(ctx, t, a.Epoch) })
 	if err != nil {
 		return nil, fmt.Errorf("write root filesystem to %q: %w", e.dest, err)
 	}
 	return []Receipt{{Name: e.dest, Digest: digest}}, nil
 }
 
-func (e *toDir) write(ctx context.Context, t *rootfs.LayerTree) (err error) {
+func (e *toDir) write(ctx context.Context, t *rootfs.LayerTree, epoch time.Time) (err error) {
 	if err := os.MkdirAll(e.dest, 0o700); err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func (e *toDir) write(ctx context.Context, t *rootfs.LayerTree) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	w := &dirWriter{dir: d, tree: t, first: map[uint64]string{}}
+	w := &dirWriter{dir: d, tree: t, epoch: epoch, first: map[uint64]string{}}
 	// Directories and what has no contents come in the order of the tree.
 	err = rootfs.Walk(t, ".", func(name string, e *rootfs.Entry) error {
 		if ctx.Err() != nil {
@@ -63,7 +64,8 @@ func (e *toDir) write(ctx context.Context, t *rootfs.LayerTree) (err error) {
 type dirWriter struct {
 	dir   *directory
 	tree  *rootfs.LayerTree
-	dirs  []named // whose metadata come last, since what is written into them changes their times
+	epoch time.Time // of all files, when not zero
+	dirs  []named   // whose metadata come last, since what is written into them changes their times
 	files []placed
 	links []link
 	first map[uint64]string // name of each file with several
@@ -83,11 +85,21 @@ type placed struct {
 
 type link struct{ name, target string }
 
+// at is h with the time epoch, when that is not zero.
+func at(h *tar.Header, epoch time.Time) *tar.Header {
+	if epoch.IsZero() {
+		return h
+	}
+	dated := *h
+	dated.ModTime = epoch
+	return &dated
+}
+
 func (w *dirWriter) visit(name string, e *rootfs.Entry) error {
 	if name == "." {
 		return nil
 	}
-	h := e.Header
+	h := at(e.Header, w.epoch)
 	if h.Typeflag == tar.TypeDir {
 		w.dirs = append(w.dirs, named{name, h})
 		return w.dir.mkdir(name)

@@ -16,7 +16,7 @@ import (
 
 // RootTar returns an exporter of the image's root filesystem to a tar file, as BuildKit's tar exporter writes
 // it: sorted by path, names without a leading slash, directories with a slash at the end, the further names of a
-// file as hard links, and times rounded to seconds. The root itself has no entry. The file appears when it is whole. o says
+// file as hard links, and times rounded to seconds, or the artifact's Epoch if it has one. The root itself has no entry. The file appears when it is whole. o says
 // where the contents are found.
 func RootTar(path string, o rootfs.Options) Exporter {
 	return &toFile{path: path, what: "write root filesystem to", write: rootTar(o)}
@@ -39,7 +39,7 @@ func rootTar(o rootfs.Options) encode {
 				if name == "." {
 					return nil
 				}
-				return addEntry(tw, t, name, e, links)
+				return addEntry(tw, t, name, at(header(name, e), a.Epoch), e.Inode, links)
 			})
 			if err != nil {
 				return err
@@ -67,13 +67,12 @@ func withTree(ctx context.Context, a Artifact, o rootfs.Options, f func(*rootfs.
 	return digest, f(t)
 }
 
-// addEntry writes one file. links has the first name of each file with several.
-func addEntry(tw *tar.Writer, t rootfs.Tree, name string, e *rootfs.Entry, links map[uint64]string) error {
-	h := header(name, e)
-	if first, seen := links[e.Inode]; e.Inode != 0 && seen {
+// addEntry writes one file. links has the first name of each file with several, by inode.
+func addEntry(tw *tar.Writer, t rootfs.Tree, name string, h *tar.Header, inode uint64, links map[uint64]string) error {
+	if first, seen := links[inode]; inode != 0 && seen {
 		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
-	} else if e.Inode != 0 {
-		links[e.Inode] = name
+	} else if inode != 0 {
+		links[inode] = name
 	}
 	if err := tw.WriteHeader(h); err != nil {
 		return fmt.Errorf("write %q: %w", name, err)

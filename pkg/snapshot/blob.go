@@ -24,6 +24,9 @@ type Blob struct {
 	Path string
 	// Index lists the layer's files, when it is known: Write makes it while writing.
 	Index *rootfs.Index
+	// Clamped says that Options.Clamp changed a time, so that the files which the layer was made of are not quite those that it
+	// has.
+	Clamped bool
 
 	desc   v1.Descriptor
 	diffID v1.Hash

@@ -114,7 +114,7 @@ func Write(ctx context.Context, changes Changes, o Options) (_ *Blob, err error)
 	}
 	b := newBlob(file.Name(), v1.Descriptor{MediaType: media, Digest: digestOf(blob.hash), Size: blob.n}, digestOf(diff))
 	index := t.index
-	b.Index = &index
+	b.Index, b.Clamped = &index, t.clamped
 	file = nil
 	return b, nil
 }

@@ -318,6 +318,12 @@ func TestWriteClamp(t *testing.T) {
 	if got := b.Index.Records[1].Header.ModTime; !got.Equal(time.Unix(5, 7)) {
 		t.Errorf("old file: %v", got)
 	}
+	if !b.Clamped {
+		t.Error("the layer does not say that its times are others")
+	}
+	if b := write(t, snapshot.Options{Clamp: time.Unix(1e10, 0)}, file("new", "x")); b.Clamped {
+		t.Error("the layer says that its times are others")
+	}
 }
 
 func TestWriteNothing(t *testing.T) {

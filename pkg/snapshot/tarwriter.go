@@ -32,6 +32,7 @@ type tarWriter struct {
 	ctx     context.Context //nolint:containedctx // the writer lives for one call
 	out     *members.Writer
 	clamp   time.Time
+	clamped bool // clamp changed a time
 	offset  int64
 	index   rootfs.Index
 	checker checker
@@ -113,7 +114,7 @@ func (t *tarWriter) headerOf(h *tar.Header) tar.Header {
 		out.ModTime = time.Unix(0, 0)
 	}
 	if !t.clamp.IsZero() && out.ModTime.After(t.clamp) {
-		out.ModTime = t.clamp
+		out.ModTime, t.clamped = t.clamp, true
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:

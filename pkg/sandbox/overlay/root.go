@@ -213,8 +213,11 @@ func (r *root) Commit(committed v1.Layer) {
 	if err != nil {
 		return // it is known to nobody then, and will be extracted when it is needed
 	}
-	l.diffID = diffID
 	r.d.locate(diffID, r.s.data(l.id))
+	if b, ok := committed.(*snapshot.Blob); ok && b.Clamped {
+		return // the contents are the layer's, but not the times
+	}
+	l.diffID = diffID
 	r.publish()
 }
 
