@@ -97,7 +97,7 @@ func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer) {
 	dirs := lay(t, c)
 	job := parts.Job{
 		Context: dirs.Context, Dockerfile: c.Dockerfile, Target: c.Target, Platform: c.Platform,
-		BuildArgs: c.BuildArgs, Labels: c.Labels,
+		BuildArgs: c.BuildArgs, Labels: c.Labels, RewriteTimestamp: c.RewriteTimestamp,
 	}
 	job.Destination = registry(t).Addr + "/cases/" + c.Name + ":oracle"
 	err := buildkit(t).Build(ctx, job)
@@ -188,6 +188,9 @@ func args(j parts.Job, workDir string) []string {
 	}
 	for _, v := range j.Labels {
 		a = append(a, "--label", v)
+	}
+	if j.RewriteTimestamp {
+		a = append(a, "--rewrite-timestamp")
 	}
 	if j.NoCache {
 		a = append(a, "--no-cache")

@@ -19,7 +19,8 @@ const epochArg = "SOURCE_DATE_EPOCH"
 const contextEpoch = "context"
 
 // findEpoch takes the time from a build argument or else from the default of a global ARG, which then has that time as
-// its value. A source that has no time is as good as no argument.
+// its value. A source that has no time is as good as no argument, and so is an empty build argument; a global ARG that
+// is empty stays.
 func (g *graph) findEpoch(ctx context.Context, specs []instructions.Stage, args []instructions.ArgCommand) error {
 	text, given := g.opts.BuildArgs[epochArg]
 	if !given {
@@ -33,7 +34,9 @@ func (g *graph) findEpoch(ctx context.Context, specs []instructions.Stage, args 
 		return g.epochError(args, err)
 	}
 	if t == nil {
-		g.dropEpoch()
+		if given || text != "" {
+			g.dropEpoch()
+		}
 		return nil
 	}
 	seconds := t.Unix()
@@ -195,7 +198,7 @@ func (g *graph) setEpoch(value string) {
 	}
 }
 
-// dropEpoch makes an argument that is empty, or whose source has no time, one that is not there.
+// dropEpoch makes the argument one that is not there.
 func (g *graph) dropEpoch() {
 	if _, ok := g.opts.BuildArgs[epochArg]; ok {
 		g.opts.BuildArgs = maps.Clone(g.opts.BuildArgs)

@@ -15,6 +15,8 @@
 //	    no builder can build it, and gobuild says TEXT
 //	refuse ENTRY TEXT
 //	    gobuild alone cannot build it, and says TEXT, which is the entry ENTRY of docs/differences.md
+//	rewrite-timestamp
+//	    times of files in new layers are no later than SOURCE_DATE_EPOCH
 //	exact-times
 //	    times in the config must be equal, since the case fixes them
 //	except DRIVER ENTRY
@@ -57,6 +59,8 @@ type Case struct {
 	Fail string
 	// Refuse is set when gobuild refuses on purpose what BuildKit builds.
 	Refuse *Refusal
+	// RewriteTimestamp is set when times of files in new layers are clamped.
+	RewriteTimestamp bool
 	// ExactTimes is set when the config's times must be equal.
 	ExactTimes bool
 	Allows     []Allow
@@ -148,7 +152,7 @@ func split(line string) ([]string, error) {
 
 func (c *Case) directive(line int, words []string) error {
 	name, args := words[0], words[1:]
-	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2, "exact-times": 0, "refuse": 2, "except": 2}[name]
+	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2, "exact-times": 0, "rewrite-timestamp": 0, "refuse": 2, "except": 2}[name]
 	if ok && len(args) != want {
 		return fmt.Errorf("%s: want %d words, got %d", name, want, len(args))
 	}
@@ -167,6 +171,8 @@ func (c *Case) directive(line int, words []string) error {
 		if c.Fail = args[0]; c.Fail == "" {
 			return fmt.Errorf("fail: want a text")
 		}
+	case "rewrite-timestamp":
+		c.RewriteTimestamp = true
 	case "exact-times":
 		c.ExactTimes = true
 	case "except":

@@ -47,6 +47,7 @@ type Job struct {
 	BuildArgs           []string
 	Labels              []string
 	NoCache             bool
+	RewriteTimestamp    bool
 	// Destination is where the image is pushed; empty pushes nothing.
 	Destination string
 }
@@ -55,7 +56,11 @@ type Job struct {
 func (b *BuildKit) Build(ctx context.Context, j Job) error {
 	args := j.args()
 	if j.Destination != "" {
-		args = append(args, "--output=type=image,push=true,registry.insecure=true,name="+j.Destination)
+		output := "--output=type=image,push=true,registry.insecure=true,name=" + j.Destination
+		if j.RewriteTimestamp {
+			output += ",rewrite-timestamp=true"
+		}
+		args = append(args, output)
 	}
 	_, err := b.control(ctx, args...)
 	return err
