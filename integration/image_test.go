@@ -112,31 +112,6 @@ func TestTimesKeepNanoseconds(t *testing.T) {
 	}
 }
 
-// TestSameInputsSameDigest builds with a fixed clock in two work directories, on one core and on all.
-func TestSameInputsSameDigest(t *testing.T) {
-	ctx := t.Context()
-	dir := t.TempDir()
-	put(t, filepath.Join(dir, "f"), strings.Repeat("some contents\n", 100000))
-	put(t, filepath.Join(dir, "Dockerfile"), "FROM "+busybox(t)+"\nCOPY f /f\nADD f /g/\nFROM "+busybox(t)+"\nCOPY --from=0 /f /g /etc/passwd /y/\nWORKDIR /w\n")
-	t.Setenv("SOURCE_DATE_EPOCH", "1600000000")
-	var digests []string
-	for _, cores := range []string{"1", "2"} {
-		t.Setenv("GOMAXPROCS", cores)
-		ref := registry(t).Addr + "/same:" + cores
-		if _, err := runGobuild(ctx, t, args(parts.Job{Context: dir, Dockerfile: "Dockerfile", Destination: ref}, filepath.Join(t.TempDir(), "w"))...); err != nil {
-			t.Fatal(err)
-		}
-		d, err := pull(ctx, t, ref).Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		digests = append(digests, d.String())
-	}
-	if digests[0] != digests[1] {
-		t.Errorf("one core gives %s, two give %s", digests[0], digests[1])
-	}
-}
-
 // TestOtherTools reads what gobuild writes with skopeo: an archive for docker load, and an OCI layout.
 func TestOtherTools(t *testing.T) {
 	ctx := t.Context()

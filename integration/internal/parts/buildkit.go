@@ -50,11 +50,16 @@ type Job struct {
 	RewriteTimestamp    bool
 	// Destination is where the image is pushed; empty pushes nothing.
 	Destination string
+	// Output is a value of --output, for what is not pushed.
+	Output string
 }
 
 // Build builds and pushes. The error holds the end of what buildctl printed.
 func (b *BuildKit) Build(ctx context.Context, j Job) error {
 	args := j.args()
+	if j.Output != "" {
+		args = append(args, "--output="+j.Output)
+	}
 	if j.Destination != "" {
 		output := "--output=type=image,push=true,registry.insecure=true,name=" + j.Destination
 		if j.RewriteTimestamp {
