@@ -4,11 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -135,14 +137,32 @@ func compress(kind string, data []byte) ([]byte, error) {
 	return nil, fmt.Errorf("unknown compression %q", strings.TrimSpace(kind))
 }
 
-func gzipFile(path string) error {
+// gzipFile compresses a file as so many members of about the same size.
+func gzipFile(path, members string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	packed, err := compress("gzip", data)
+	n, err := strconv.Atoi(members)
 	if err != nil {
 		return err
 	}
+	var packed []byte
+	for i := range n {
+		member, err := compress("gzip", data[i*len(data)/n:(i+1)*len(data)/n])
+		if err != nil {
+			return err
+		}
+		packed = append(packed, member...)
+	}
 	return os.WriteFile(path, packed, 0o644)
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

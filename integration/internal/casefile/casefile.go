@@ -30,6 +30,10 @@
 //	    an archive of what is in DIR; a DIR that ends in "/." has an entry of its own
 //	gzip PATH
 //	    compresses a file that need not be an archive; the name stays
+//	members COUNT PATH
+//	    compresses a file as so many members of gzip, one after another
+//	append TEXT PATH
+//	    writes more to a file
 //
 // In every file, {{NAME}} is replaced by the reference of an image. Unless a directive says otherwise all files have
 // mode 0644, all directories 0755, and the time that they bear lies in the past and is no whole second.

@@ -143,7 +143,7 @@ func settle(dir string, times map[string]time.Time) error {
 // arity is how many words follow the name of each directive that changes files.
 var arity = map[string]int{
 	"mkdir": 2, "chmod": 2, "chown": 2, "mtime": 2, "setxattr": 3, "write": 2, "fill": 2, "remove": 1,
-	"symlink": 2, "link": 2, "mkfifo": 2, "mknod": 5, "mksock": 1, "tar": 3, "gzip": 1,
+	"symlink": 2, "link": 2, "mkfifo": 2, "mknod": 5, "mksock": 1, "tar": 3, "gzip": 1, "members": 2, "append": 2,
 }
 
 func (o op) do(d Dirs, times map[string]time.Time) error {
@@ -183,7 +183,11 @@ func (o op) do(d Dirs, times map[string]time.Time) error {
 	case "tar":
 		return archive(args[0], d.Path(args[1]), last, strings.HasSuffix(args[2], "/."))
 	case "gzip":
-		return gzipFile(last)
+		return gzipFile(last, "1")
+	case "members":
+		return gzipFile(last, args[0])
+	case "append":
+		return appendTo(last, args[0])
 	}
 	return fmt.Errorf("unknown directive %q", o.words[0])
 }
