@@ -43,6 +43,7 @@ type world struct {
 	ttl           time.Duration
 	noCacheFilter []string
 	clamp         time.Time
+	epoch         time.Time
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
@@ -115,6 +116,7 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 			return nil
 		},
 		Progress: &w.events,
+		Epoch:    w.epoch,
 	})
 	if err != nil {
 		return nil, w.events.started(), err

@@ -36,6 +36,33 @@ func TestOldResultsAreMadeAnew(t *testing.T) {
 	}
 }
 
+// TestEpochIsNoAge holds that results are as old as they are, whatever time the image bears.
+func TestEpochIsNoAge(t *testing.T) {
+	w := newWorld(t, nil)
+	w.ttl, w.epoch = time.Hour, time.Unix(1, 0)
+	text := "FROM scratch\nWORKDIR /w\nRUN put /a x\n"
+	w.mustBuild(text)
+	if _, ran := w.mustBuild(text); len(ran) != 0 {
+		t.Errorf("ran %q, though it has just been run", ran)
+	}
+	w.store.age(2 * time.Hour)
+	if _, ran := w.mustBuild(text); len(ran) != 2 {
+		t.Errorf("ran %q, want what is too old", ran)
+	}
+}
+
+// TestLinkedCopyIsKnownOnAStageMadeAnew holds that --no-cache-filter for what is below concerns no linked copy.
+func TestLinkedCopyIsKnownOnAStageMadeAnew(t *testing.T) {
+	w := newWorld(t, map[string]string{"f": "x"})
+	w.noCacheFilter = []string{"below"}
+	text := "FROM scratch AS below\nRUN counter /n\nFROM below AS top\nCOPY --link f /f\nFROM scratch\nCOPY --from=top /n /f /\n"
+	first, _ := w.mustBuild(text)
+	second, ran := w.mustBuild(text)
+	if len(ran) != 2 || digests(t, first)[0] == digests(t, second)[0] {
+		t.Errorf("ran %q, want all but the linked copy", ran)
+	}
+}
+
 func TestStageWithoutCache(t *testing.T) {
 	w := newWorld(t, nil)
 	text := "FROM scratch AS Base\nRUN put /a x\nFROM scratch AS side\nRUN counter /n\nFROM base AS top\nCOPY --from=side /n /n\n"
