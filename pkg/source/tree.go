@@ -1,10 +1,12 @@
 package source
 
 import (
+	"archive/tar"
 	"io/fs"
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/patternmatcher"
 
@@ -14,6 +16,10 @@ import (
 // tree is the tree of a directory as a build sees it: without what is ignored, owned by root.
 type tree struct {
 	all rootfs.Tree
+	// plainModes lets everybody do with a file what its owner may, but for writing, whatever umask it was made with.
+	plainModes bool
+	// modified, unless it is zero, is the time of everything.
+	modified time.Time
 
 	// exceptions are the leading plain components of each "!" pattern.
 	exceptions [][]string
@@ -55,6 +61,13 @@ func (t *tree) info(fi fs.FileInfo) *rootfs.FileInfo {
 	e := *rootfs.EntryOf(fi)
 	h := *e.Header
 	h.Uid, h.Gid, h.Uname, h.Gname, h.PAXRecords = 0, 0, "", "", nil
+	if t.plainModes && h.Typeflag != tar.TypeSymlink {
+		owner := h.Mode & 0o700
+		h.Mode = owner | (owner&0o500)>>3 | (owner&0o500)>>6
+	}
+	if !t.modified.IsZero() {
+		h.ModTime = t.modified
+	}
 	e.Header = &h
 	return rootfs.NewFileInfo(&e)
 }

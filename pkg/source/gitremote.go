@@ -1,0 +1,143 @@
+package source
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// splitRemote checks a git remote and takes the credentials out of it, so that they are neither on a command line
+// nor in a repository's configuration.
+func splitRemote(remote string) (plain string, user *url.Userinfo, err error) {
+	if strings.ContainsFunc(remote, unicode.IsControl) {
+		return "", nil, errors.New("the remote holds a control character")
+	}
+	if !strings.Contains(remote, "://") {
+		host, path, ok := strings.Cut(remote, ":")
+		if _, h, at := strings.Cut(host, "@"); at {
+			host = h
+		}
+		if !ok || host == "" || path == "" || strings.HasPrefix(remote, "-") || strings.HasPrefix(host, "-") || strings.Contains(host, "/") {
+			return "", nil, fmt.Errorf("%q is neither a URL nor of the form user@host:path", remote)
+		}
+		return remote, nil, nil
+	}
+	u, err := url.Parse(remote)
+	if err != nil {
+		return "", nil, errors.New("the remote is a malformed URL")
+	}
+	user, u.User = u.User, nil
+	switch u.Scheme {
+	case "http", "https":
+	case "ssh":
+		if user != nil {
+			u.User = url.User(user.Username())
+		}
+		user = nil
+	case "git":
+		user = nil
+	default:
+		return "", nil, fmt.Errorf("%q: git repositories are fetched with http, https, ssh or git", shown(remote))
+	}
+	if u.Host == "" || strings.HasPrefix(u.Host, "-") {
+		return "", nil, fmt.Errorf("%q names no host", shown(remote))
+	}
+	return u.String(), user, nil
+}
+
+func isHTTP(remote string) bool {
+	return strings.HasPrefix(remote, "http://") || strings.HasPrefix(remote, "https://")
+}
+
+// authorize gives g the credentials for remote: those of a secret, or else those that were in its URL.
+func (g *git) authorize(ctx context.Context, f Fetch, remote string, user *url.Userinfo) error {
+	if !isHTTP(remote) {
+		return nil
+	}
+	u, err := url.Parse(remote)
+	if err != nil {
+		return errors.New("the remote is a malformed URL")
+	}
+	names := []string{"GIT_AUTH_HEADER." + u.Host, "GIT_AUTH_TOKEN." + u.Host, "GIT_AUTH_HEADER", "GIT_AUTH_TOKEN"}
+	secret, which, err := f.secret(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("get credentials for %q: %w", u.Host, err)
+	}
+	header, scope := secret, tokenScope(remote)
+	switch which {
+	case 1, 3:
+		g.secrets = append(g.secrets, secret)
+		header = "basic " + base64.StdEncoding.EncodeToString([]byte("x-access-token:"+secret))
+	case -1:
+		if user == nil {
+			return nil
+		}
+		password, _ := user.Password()
+		if g.secrets = append(g.secrets, password); password == "" {
+			g.secrets = append(g.secrets, user.Username()) // a token mostly
+		}
+		header = "basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
+		// As part of the URL they would hold for submodules beside it, too.
+		scope = u.Scheme + "://" + u.Host + "/"
+	}
+	if err := checkHeader(header); err != nil {
+		return fmt.Errorf("get credentials for %q: %w", u.Host, err)
+	}
+	_, encoded, _ := strings.Cut(header, " ")
+	g.secrets = slices.DeleteFunc(append(g.secrets, header, encoded), func(s string) bool { return s == "" })
+	g.config = append(g.config, setting{"http." + scope + ".extraHeader", "Authorization: " + header})
+	return nil
+}
+
+// tokenScope is the URL below which a token is sent: the remote, or all of github.com, whose submodules mostly lie there.
+// That is BuildKit's rule.
+func tokenScope(remote string) string {
+	for _, prefix := range []string{"https://github.com/", "https://www.github.com/"} {
+		if strings.HasPrefix(remote, prefix) {
+			return prefix
+		}
+	}
+	return remote
+}
+
+// resolveSubmodule makes a submodule's URL, which may be relative to that of its repository, absolute.
+func resolveSubmodule(parent, address string) (string, error) {
+	if !strings.HasPrefix(address, "./") && !strings.HasPrefix(address, "../") {
+		return address, nil
+	}
+	// What "../" must not take away: "scheme://host", or "host:" with what separates it from the path.
+	host, base, separator := "", strings.TrimSuffix(parent, "/"), "/"
+	if i := strings.Index(base, "://"); i >= 0 {
+		n := strings.IndexByte(base[i+3:], '/')
+		if n < 0 {
+			n = len(base) - i - 3
+		}
+		host, base = base[:i+3+n], base[i+3+n:]
+	} else {
+		i := strings.IndexByte(base, ':')
+		host, base = base[:i+1], base[i+1:]
+	}
+	for {
+		if rest, ok := strings.CutPrefix(address, "./"); ok {
+			address = rest
+			continue
+		}
+		rest, ok := strings.CutPrefix(address, "../")
+		if !ok {
+			break
+		}
+		if base == "" {
+			return "", fmt.Errorf("its URL leads out of %q", host)
+		}
+		address, base = rest, base[:max(0, strings.LastIndexByte(base, '/'))]
+	}
+	if base == "" && strings.HasSuffix(host, ":") {
+		separator = ""
+	}
+	return host + base + separator + address, nil
+}
