@@ -20,25 +20,26 @@ func allowed() map[string][]string {
 		"pkg/progress", "internal/fileop"}
 	front := append([]string{"internal/solve", "internal/assemble", "pkg/push", "pkg/registry", "pkg/sshagent", "pkg/cdi"}, solve...)
 	return map[string][]string{
-		"pkg/dockerfile":    leaf,
-		"pkg/cache":         leaf,
-		"pkg/cache/local":   {"pkg/cache", "pkg/rootfs", "pkg/snapshot"}, // a backend keeps layers and indexes
-		"pkg/rootfs":        leaf,
-		"pkg/registry":      leaf,
-		"pkg/progress":      leaf,
-		"pkg/sshagent":      leaf,
-		"pkg/cdi":           leaf,
-		"internal/assemble": leaf,
-		"pkg/snapshot":      {"pkg/rootfs"},
-		"pkg/sandbox":       {"pkg/snapshot", "pkg/rootfs"},
-		"pkg/source":        {"pkg/rootfs"},
-		"pkg/push":          {"pkg/registry", "pkg/rootfs"},
-		"internal/plan":     {"pkg/dockerfile"},
-		"internal/fileop":   {"pkg/snapshot", "pkg/rootfs"},
-		"internal/solve":    append(solve, "internal/assemble"),
-		"pkg/build":         front,
-		"cmd/gobuild":       append(front, "pkg/build"),
-		"integration":       leaf, // it knows the program by its command line alone
+		"pkg/dockerfile":      leaf,
+		"pkg/cache":           leaf,
+		"pkg/cache/local":     {"pkg/cache", "pkg/rootfs", "pkg/snapshot"}, // a backend keeps layers and indexes
+		"pkg/rootfs":          leaf,
+		"pkg/registry":        leaf,
+		"pkg/progress":        leaf,
+		"pkg/sshagent":        leaf,
+		"pkg/cdi":             leaf,
+		"internal/assemble":   leaf,
+		"internal/decompress": leaf,
+		"pkg/snapshot":        {"pkg/rootfs"},
+		"pkg/sandbox":         {"pkg/snapshot", "pkg/rootfs"},
+		"pkg/source":          {"pkg/rootfs", "internal/decompress"},
+		"pkg/push":            {"pkg/registry", "pkg/rootfs"},
+		"internal/plan":       {"pkg/dockerfile"},
+		"internal/fileop":     {"pkg/snapshot", "pkg/rootfs", "internal/decompress"},
+		"internal/solve":      append(solve, "internal/assemble"),
+		"pkg/build":           front,
+		"cmd/gobuild":         append(front, "pkg/build"),
+		"integration":         leaf, // it knows the program by its command line alone
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/gobuild-dev/gobuild/internal/decompress"
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
@@ -36,8 +37,8 @@ type item struct {
 	file file
 	// below is what is copied of a directory, parents first, siblings sorted.
 	below       []file
-	archive     bool        // to be unpacked
-	compression compression // of the archive
+	archive     bool              // to be unpacked
+	compression decompress.Format // of the archive
 }
 
 // file is one file of an item. There are many; the headers that trees give are larger.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/gobuild-dev/gobuild/internal/decompress"
 )
 
 // unpacker extracts a tar archive into a directory of a tree, as if chrooted into that directory: links and ".."
@@ -32,13 +34,13 @@ type unpacker struct {
 }
 
 // run extracts the archive, which is compressed with c.
-func (u *unpacker) run(c compression) error {
+func (u *unpacker) run(c decompress.Format) error {
 	f, err := u.src()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	r, err := decompress(bufio.NewReaderSize(f, 64<<10), c)
+	r, err := decompress.NewReader(bufio.NewReaderSize(f, 64<<10), c)
 	if err != nil {
 		return err
 	}
