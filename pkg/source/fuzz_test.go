@@ -24,7 +24,7 @@ func FuzzIgnore(f *testing.F) {
 		own := filepath.Join(t.TempDir(), "Dockerfile")
 		must(t, os.WriteFile(own, nil, 0o600))
 		must(t, os.WriteFile(own+".dockerignore", []byte(ignore), 0o600))
-		c, err := source.Open(dir, source.Options{Dockerfile: own})
+		c, err := source.Open(t.Context(), dir, source.Options{Dockerfile: own})
 		if bad := (*source.IgnoreError)(nil); errors.As(err, &bad) {
 			if bad.Line < 1 {
 				t.Errorf("line %d", bad.Line)

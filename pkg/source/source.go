@@ -1,27 +1,27 @@
-// Package source says where the files of a build come from, as trees.
+// Package source says where the files of a build come from, as trees: directories, archives, URLs and git repositories.
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
 // Context is a build context: the files that COPY and ADD see, and the Dockerfile.
 type Context struct {
-	// Tree holds the files, but for those that the ignore file leaves out. Root owns all of them, and
-	// they have no extended attributes: both are properties of the checkout rather than of the
-	// files, and the Dockerfile frontend does not transfer them either. Directories are read when
-	// they are asked for; an ignored directory is not read at all when nothing in it can be an exception.
+	// Tree holds the files, but for those that the ignore file leaves out; only local directories have one.
+	// Root owns all of them, and they have no extended attributes: both are properties of the checkout rather than of the
+	// files, and the Dockerfile frontend does not transfer them either. The files of an archive have what the
+	// archive says. Directories on disk are read when they are asked for; an ignored directory is not read at all when
+	// nothing in it can be an exception.
 	Tree rootfs.Tree
 	// Ignore lists the patterns of the ignore file that was used, as package patternmatcher takes them.
 	Ignore []string
@@ -29,203 +29,216 @@ type Context struct {
 	Dockerfile []byte
 	// DockerfilePath is the path of the Dockerfile as messages should name it.
 	DockerfilePath string
+
+	// dir is where the files are on this system; empty when they are nowhere.
+	dir string
+	// dockerfile is what the Dockerfile is called in Tree unless the user says something else.
+	dockerfile string
+	time       func(context.Context) (time.Time, error) // nil: there is none
+	closers    []io.Closer                              // in the order of opening
 }
 
 // Options say how a context is read.
 type Options struct {
-	// Dockerfile is the path of the Dockerfile: as it is, or else inside the context. Empty is
+	// Dockerfile is the path of the Dockerfile: as it is, or else inside the context; of a context that is no local
+	// directory, inside it or else as it is. It may be an http or https URL, too, and "-" is Stdin. Empty is
 	// "Dockerfile" in the context. Where there is no file of the name "Dockerfile", "dockerfile" is taken.
 	Dockerfile string
+	// SubDir is a directory below the context that is the context in its place.
+	SubDir string
+	// Stdin is what "-" stands for.
+	Stdin io.Reader
+	// Fetch says how contexts and Dockerfiles are fetched, and where archives are unpacked.
+	Fetch Fetch
+
+	// KeepGitDir keeps .git in the context that is a git repository, and GitCommitTime gives its files the time of the
+	// commit.
+	KeepGitDir, GitCommitTime bool
+	// GitScheme, when not empty, stands for "git" in a context of git://: Kaniko means https by that.
+	GitScheme string
 }
 
-const (
-	dockerfileName = "Dockerfile"
-	ignoreSuffix   = ".dockerignore"
-)
+// stdinName is how messages name what came on standard input.
+const stdinName = "<stdin>"
 
-// maxFile bounds what is read of a Dockerfile or an ignore file, in bytes.
-const maxFile = 16 << 20
-
-// Open reads the Dockerfile and the ignore file of the context at name, a local directory, with
-// "dir://" in front or not.
+// Open reads the Dockerfile and the ignore file of the context called name, which is one of
+//
+//   - a local directory, with "dir://" in front or not;
+//   - a local tar archive, with "tar://" in front or not, compressed with gzip, bzip2, xz, zstd, or not at all;
+//   - "-", "stdin" or "tar://stdin": an archive that Options.Stdin gives, or else a Dockerfile that needs no files;
+//   - a git URL, see [ParseGit], with the branch, tag or commit and the directory behind a "#";
+//   - an http or https URL of an archive, or else of a Dockerfile, which then is the one file, called "context".
+//
+// What exists on this system comes before what could be a URL without a scheme. What a file is tell its contents, not
+// its name.
 //
 // The ignore file is <Dockerfile>.dockerignore beside the Dockerfile, or else .dockerignore in the
-// context; without either nothing is ignored. Links inside the context are followed inside the context.
+// context; without either nothing is ignored, nor is it where the context is no local directory, as BuildKit has
+// it. Links inside the context are followed inside the context.
 //
 // Errors wrap fs.ErrNotExist when the context or the Dockerfile is not there, and are an *IgnoreError for a
-// malformed pattern.
-func Open(name string, o Options) (*Context, error) {
-	dir, err := localDir(name)
-	if err != nil {
-		return nil, err
+// malformed pattern. The caller closes the context.
+func Open(ctx context.Context, name string, o Options) (*Context, error) {
+	o.Fetch = o.Fetch.withDefaults()
+	if o.SubDir != "" && !filepath.IsLocal(o.SubDir) {
+		return nil, fmt.Errorf("open context %q: the directory %q leads out of it", shownContext(name), o.SubDir)
 	}
-	all, err := rootfs.Dir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open context %q: %w", name, err)
+	c := &Context{dockerfile: dockerfileName}
+	err := c.open(ctx, name, o)
+	if err == nil {
+		err = c.read(ctx, o)
 	}
-	in := reader{dir: dir, tree: all}
-	c := &Context{}
-	ignore, err := c.readDockerfile(&in, o.Dockerfile)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, c.Close())
 	}
-	ignored, err := readIgnore(&in, ignore)
-	if err != nil {
-		return nil, err
-	}
-	c.Ignore = ignored.patterns
-	c.Tree = newTree(all, ignored.matcher)
 	return c, nil
 }
 
-// localDir returns the directory that name stands for.
-func localDir(name string) (string, error) {
-	dir := strings.TrimPrefix(name, "dir://")
-	switch kind, _, ok := strings.Cut(dir, "://"); {
-	case dir == "":
-		return "", errors.New("open context: no directory given")
-	case dir == "-":
-		return "", errors.New("open context: a context on standard input is not supported yet; unpack it and give the directory")
-	case ok, strings.HasPrefix(dir, "git@"):
-		if !ok {
-			kind = "git"
+// open finds the files.
+func (c *Context) open(ctx context.Context, name string, o Options) error {
+	if name == "" {
+		return errors.New("open context: no directory given")
+	}
+	var err error
+	rest, isDir := strings.CutPrefix(name, "dir://")
+	file, isTar := strings.CutPrefix(name, "tar://")
+	switch git, isGit, gitErr := ParseGit(name); {
+	case isDir:
+		err = c.openDir(rest, o)
+	case name == "-" || name == "stdin" || file == "stdin" || file == "-":
+		err = c.openStdin(ctx, o)
+	case isTar:
+		err = c.openFile(ctx, file, o)
+	case !strings.Contains(name, "://") && exists(name):
+		err = c.openPath(ctx, name, o)
+	case isGit && gitErr != nil:
+		err = gitErr
+	case isGit:
+		return c.openGit(ctx, git, o) // whose errors name it
+	case strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://"):
+		return c.openURL(ctx, name, o)
+	default:
+		if scheme, _, ok := strings.Cut(name, "://"); ok {
+			err = fmt.Errorf("%s contexts are not supported; fetch it and give the directory", scheme)
+		} else {
+			err = c.openPath(ctx, name, o)
 		}
-		return "", fmt.Errorf("open context %q: %s contexts are not supported yet; fetch it and give the directory", name, kind)
-	}
-	fi, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("open context %q: there is no such directory: %w", name, fs.ErrNotExist)
-	case err != nil:
-		return "", fmt.Errorf("open context %q: %w", name, err)
-	case !fi.IsDir():
-		return "", fmt.Errorf("open context %q: it is a file, and archives are not supported yet; unpack it and give the directory", name)
-	}
-	return dir, nil
-}
-
-// readDockerfile reads the Dockerfile and returns where its own ignore file would be.
-func (c *Context) readDockerfile(in *reader, given string) (ignore place, err error) {
-	if given == "-" {
-		return place{}, errors.New("read Dockerfile: standard input is not supported yet; write it to a file")
-	}
-	var candidates []place
-	if given == "" {
-		given = dockerfileName
-	} else {
-		candidates = append(candidates, in.outside(given))
-	}
-	if !filepath.IsAbs(given) {
-		candidates = append(candidates, place{inside: true, name: filepath.ToSlash(given), shown: given})
-	}
-	for _, p := range candidates {
-		ignore = p.with(p.name + ignoreSuffix)
-		c.Dockerfile, err = in.read(p)
-		if errors.Is(err, fs.ErrNotExist) && path.Base(p.name) == dockerfileName {
-			p = p.with(p.name[:len(p.name)-len(dockerfileName)] + strings.ToLower(dockerfileName))
-			if b, err1 := in.read(p); err1 == nil {
-				c.Dockerfile, err = b, nil
-			}
-		}
-		if err == nil {
-			c.DockerfilePath = p.shown
-			return ignore, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return place{}, fmt.Errorf("read Dockerfile: %w", err)
-		}
-	}
-	if link := (*linkError)(nil); errors.As(err, &link) {
-		return place{}, fmt.Errorf("read Dockerfile: %w", err)
-	}
-	return place{}, fmt.Errorf("read Dockerfile: there is no %q in %q, or here; name the file if it is elsewhere: %w", given, in.dir, fs.ErrNotExist)
-}
-
-// place is where a file is looked for.
-type place struct {
-	inside bool   // in the context; otherwise name is a path of this system
-	name   string // slash-separated when inside
-	shown  string // as messages name it
-}
-
-// with returns the place of another file in the same directory.
-func (p place) with(name string) place {
-	p.shown = strings.TrimSuffix(p.shown, path.Base(p.name)) + path.Base(name)
-	p.name = name
-	return p
-}
-
-// reader reads small files in the context and elsewhere.
-type reader struct {
-	dir  string
-	tree rootfs.Tree
-}
-
-// outside returns the place of a path of this system. One that lies in the context is
-// read as such, so that links in a checkout do not lead out of it.
-func (r *reader) outside(name string) place {
-	abs, err1 := filepath.Abs(name)
-	root, err2 := filepath.Abs(r.dir)
-	if err1 == nil && err2 == nil {
-		if rel, err := filepath.Rel(root, abs); err == nil && filepath.IsLocal(rel) {
-			return place{inside: true, name: filepath.ToSlash(rel), shown: name}
-		}
-	}
-	return place{name: name, shown: name}
-}
-
-// linkError says that a file is a link to nothing inside the context.
-type linkError struct{ name, target string }
-
-func (e *linkError) Error() string {
-	return fmt.Sprintf("%q is a link to %q, which is not in the context; give the file that it stands for", e.name, e.target)
-}
-func (*linkError) Unwrap() error { return fs.ErrNotExist }
-
-func (r *reader) read(p place) ([]byte, error) {
-	f, err := r.open(p)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a regular file", p.shown)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("%q is larger than %d MiB", p.shown, maxFile>>20)
-	}
-	return slices.Clip(b), nil
-}
-
-func (r *reader) open(p place) (fs.File, error) {
-	if !p.inside {
-		// A fifo must not block, whoever put it there.
-		return os.OpenFile(p.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	}
-	name := strings.TrimPrefix(path.Join("/", p.name), "/")
-	at, err := rootfs.Resolve(r.tree, name)
-	if errors.Is(err, syscall.ENOTDIR) {
-		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", p.shown, err)
+		return fmt.Errorf("open context %q: %w", shownContext(name), err)
 	}
-	f, err := r.tree.Open(at)
+	return nil
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// shownContext is a context as messages name it.
+func shownContext(name string) string {
+	if strings.Contains(name, "://") {
+		return shown(name)
+	}
+	return name
+}
+
+// openPath opens a directory or an archive.
+func (c *Context) openPath(ctx context.Context, name string, o Options) error {
+	fi, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		if target, err := r.tree.ReadLink(name); err == nil {
-			return nil, &linkError{p.shown, target}
+		return fmt.Errorf("there is no such directory: %w", fs.ErrNotExist)
+	}
+	if err == nil && !fi.IsDir() {
+		return c.openFile(ctx, name, o)
+	}
+	return c.openDir(name, o)
+}
+
+func (c *Context) openDir(dir string, o Options) error {
+	all, err := rootfs.Dir(dir)
+	switch {
+	case dir == "":
+		return errors.New("no directory given")
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no such directory: %w", fs.ErrNotExist)
+	case err != nil:
+		return err
+	}
+	if o.SubDir != "" {
+		sub, err := resolveDir(all, o.SubDir)
+		if err != nil {
+			return err
+		}
+		dir = filepath.Join(dir, filepath.FromSlash(sub))
+		if all, err = rootfs.Dir(dir); err != nil {
+			return err
+		}
+	}
+	c.dir, c.Tree = dir, all
+	return nil
+}
+
+// resolveDir returns the directory name in a tree, as a process in it would find it.
+func resolveDir(t rootfs.Tree, name string) (string, error) {
+	at, err := rootfs.Resolve(t, filepath.ToSlash(name))
+	if err == nil {
+		var fi fs.FileInfo
+		if fi, err = t.Lstat(at); err == nil && !fi.IsDir() {
+			err = errors.New("it is no directory")
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", p.shown, err)
+		return "", fmt.Errorf("find %q in it: %w", name, err)
 	}
-	return f, nil
+	return at, nil
+}
+
+// read reads the Dockerfile and the ignore file.
+func (c *Context) read(ctx context.Context, o Options) error {
+	in := reader{dir: c.dir, tree: c.Tree}
+	ignore, err := c.readDockerfile(ctx, &in, o)
+	if err != nil || c.dir == "" {
+		return err
+	}
+	ignored, err := readIgnore(&in, ignore)
+	if err != nil {
+		return err
+	}
+	c.Ignore = ignored.patterns
+	c.Tree = newTree(c.Tree, ignored.matcher)
+	return nil
+}
+
+// Time is that of the context: when its commit was committed, when the server says that it was last modified, or the
+// latest of the times of an archive's regular files. It is zero for a local directory.
+func (c *Context) Time(ctx context.Context) (time.Time, error) {
+	if c.time == nil {
+		return time.Time{}, nil
+	}
+	return c.time(ctx)
+}
+
+// Close removes what was fetched or unpacked. The tree cannot be used after it.
+func (c *Context) Close() error {
+	var errs []error
+	for i := range c.closers {
+		errs = append(errs, c.closers[len(c.closers)-1-i].Close())
+	}
+	c.closers = nil
+	return errors.Join(errs...)
+}
+
+// Directory returns the tree of a local directory that is a context besides the main one: without what its own
+// .dockerignore leaves out. Errors are those of [Open].
+func Directory(dir string) (rootfs.Tree, error) {
+	c := &Context{}
+	if err := c.openDir(dir, Options{}); err != nil {
+		return nil, fmt.Errorf("open context %q: %w", dir, err)
+	}
+	ignored, err := readIgnore(&reader{dir: dir, tree: c.Tree}, place{inside: true, name: ignoreSuffix, shown: ignoreSuffix})
+	if err != nil {
+		return nil, err
+	}
+	return newTree(c.Tree, ignored.matcher), nil
 }

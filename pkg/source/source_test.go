@@ -111,7 +111,7 @@ func TestIgnore(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := write(t, append(files, ".dockerignore="+tt.ignore)...)
-			c, err := source.Open(dir, source.Options{})
+			c, err := source.Open(t.Context(), dir, source.Options{})
 			must(t, err)
 			if diff := cmp.Diff(tt.want, names(t, c.Tree)); diff != "" {
 				t.Errorf("want -, got +:\n%s", diff)
@@ -123,7 +123,7 @@ func TestIgnore(t *testing.T) {
 // TestIgnoredIsNotThere asks for ignored files by name.
 func TestIgnoredIsNotThere(t *testing.T) {
 	dir := write(t, "Dockerfile", "secret/key=1", "secret/link -> key", "secret/open=2", "ok=3", ".dockerignore=secret\n!secret/open\n")
-	c, err := source.Open(dir, source.Options{})
+	c, err := source.Open(t.Context(), dir, source.Options{})
 	must(t, err)
 	for _, name := range []string{"secret/key", "secret/link", "secret/none"} {
 		if _, err := c.Tree.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
@@ -147,7 +147,7 @@ func TestIgnoredIsNotThere(t *testing.T) {
 // TestIgnoredDirectoryIsNotRead: node_modules is not walked because there is an exception elsewhere.
 func TestIgnoredDirectoryIsNotRead(t *testing.T) {
 	dir := write(t, "Dockerfile", "keep", "node_modules/x", ".dockerignore=node_modules\n!keep/**\n")
-	c, err := source.Open(dir, source.Options{})
+	c, err := source.Open(t.Context(), dir, source.Options{})
 	must(t, err)
 	calls := 0
 	tree := source.WrapForTest(c, func(name string) {
@@ -176,7 +176,7 @@ func TestMalformedIgnore(t *testing.T) {
 		{".dockerignore", "a\r\n  [z-a]  \r\n", 2},
 	} {
 		dir := write(t, "Dockerfile", tt.file+"="+tt.body)
-		_, err := source.Open(dir, source.Options{})
+		_, err := source.Open(t.Context(), dir, source.Options{})
 		var bad *source.IgnoreError
 		if !errors.As(err, &bad) || bad.Line != tt.line || bad.File != tt.file {
 			t.Errorf("%q: %v", tt.body, err)
@@ -193,7 +193,7 @@ func TestOwnersOfContext(t *testing.T) {
 	if err := unix.Setxattr(filepath.Join(dir, "f"), "user.x", []byte("y"), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
 		t.Fatal(err)
 	}
-	c, err := source.Open(dir, source.Options{})
+	c, err := source.Open(t.Context(), dir, source.Options{})
 	must(t, err)
 	fi, err := c.Tree.Lstat("f")
 	must(t, err)
@@ -236,7 +236,7 @@ func TestDockerfile(t *testing.T) {
 		{"link", []string{"build/D=4", "Dockerfile -> /build/D"}, "", "4", "Dockerfile", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := source.Open(write(t, tt.files...), source.Options{Dockerfile: tt.given})
+			c, err := source.Open(t.Context(), write(t, tt.files...), source.Options{Dockerfile: tt.given})
 			must(t, err)
 			if string(c.Dockerfile) != tt.want || c.DockerfilePath != tt.path {
 				t.Errorf("got %q from %q", c.Dockerfile, c.DockerfilePath)
@@ -251,14 +251,14 @@ func TestDockerfile(t *testing.T) {
 // TestDockerfileElsewhere gives paths of this system, which come before those in the context.
 func TestDockerfileElsewhere(t *testing.T) {
 	dir, other := write(t, "Dockerfile=context", "x.Dockerfile=context"), write(t, "x.Dockerfile=other", "x.Dockerfile.dockerignore=z")
-	c, err := source.Open("dir://"+dir, source.Options{Dockerfile: filepath.Join(other, "x.Dockerfile")})
+	c, err := source.Open(t.Context(), "dir://"+dir, source.Options{Dockerfile: filepath.Join(other, "x.Dockerfile")})
 	must(t, err)
 	if string(c.Dockerfile) != "other" || len(c.Ignore) != 1 {
 		t.Errorf("got %q, ignore %q", c.Dockerfile, c.Ignore)
 	}
 	t.Chdir(other)
 	for name, want := range map[string]string{"x.Dockerfile": "other", "Dockerfile": "context"} {
-		c, err := source.Open(dir, source.Options{Dockerfile: name})
+		c, err := source.Open(t.Context(), dir, source.Options{Dockerfile: name})
 		must(t, err)
 		if string(c.Dockerfile) != want {
 			t.Errorf("%s: got %q", name, c.Dockerfile)
@@ -277,15 +277,17 @@ func TestOpenErrors(t *testing.T) {
 		notExist                  bool
 	}{
 		{"", "", "no directory given", false},
-		{"-", "", "standard input is not supported yet", false},
-		{"https://example.com/x.tar", "", "https contexts are not supported yet", false},
-		{"git@example.com:x", "", "git contexts are not supported yet", false},
+		{"-", "", "there is no standard input", false},
+		{"s3://u:hush@example.com/x.tar", "", `open context "s3://xxxxx@example.com/x.tar": s3 contexts are not supported`, false},
+		{"https://example.com/x.git?what=ever", "", "unexpected query", false},
 		{"/no/such/dir", "", `open context "/no/such/dir": there is no such directory`, true},
-		{file, "", "archives are not supported yet", false},
+		{file, "", "neither a directory nor a tar archive", false},
+		{fifo + "/Dockerfile", "", "neither a directory nor a regular file", false},
+		{"tar://" + fifo, "", "neither a directory nor a regular file", false},
 		{t.TempDir(), "", `there is no "Dockerfile" in`, true},
 		{t.TempDir(), "D", `there is no "D" in`, true},
 		{write(t, "Dockerfile/"), "", "not a regular file", false},
-		{write(t, "Dockerfile"), "-", "standard input is not supported yet", false},
+		{write(t, "Dockerfile"), "-", "there is no standard input", false},
 		{write(t, "Dockerfile"), "Dockerfile/x", `there is no "Dockerfile/x"`, true},
 		{escape, "", "which is not in the context", true},
 		{escape, filepath.Join(escape, "Dockerfile"), "which is not in the context", true},
@@ -293,7 +295,7 @@ func TestOpenErrors(t *testing.T) {
 		{t.TempDir(), filepath.Join(fifo, "Dockerfile"), "not a regular file", false},
 		{write(t, "Dockerfile", ".dockerignore/"), "", "not a regular file", false},
 	} {
-		_, err := source.Open(tt.context, source.Options{Dockerfile: tt.dockerfile})
+		_, err := source.Open(t.Context(), tt.context, source.Options{Dockerfile: tt.dockerfile})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("context %q, dockerfile %q: %v", tt.context, tt.dockerfile, err)
 		}
