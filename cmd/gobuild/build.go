@@ -127,14 +127,13 @@ func (b *buildFlags) build(ctx context.Context) error {
 func (b *buildFlags) options() (build.Options, error) {
 	var o build.Options
 	var errs [7]error
-	o.Context, errs[0] = b.source.dir()
+	errs[0] = b.source.apply(&o)
 	o.BuildArgs, errs[1] = b.source.args()
 	o.Labels, errs[2] = pairs("label", b.source.labels)
 	o.Annotations, errs[3] = pairs("annotation", b.annotations)
 	o.Platform, errs[4] = parsePlatform(b.source.platform)
 	o.Compression, o.DockerMediaTypes, errs[5] = b.layer.parse()
 	errs[6] = b.given.apply(&o)
-	o.Dockerfile, o.Target = b.source.dockerfile, b.source.target
 	o.CompressionLevel = b.layer.level
 	o.Epoch, o.RewriteTimestamps = b.layer.epoch(), b.layer.rewrite || b.layer.reproducible
 	o.WorkDir, o.NoCache, o.Isolation = b.workDir, b.noCache, b.isolation

@@ -17,28 +17,20 @@ import (
 // sourceFlags say what is built. The plan command has them too.
 type sourceFlags struct {
 	context, subPath, dockerfile, target, platform string
+	knownHosts                                     string
 	buildArgs, labels                              []string
 }
 
 func (s *sourceFlags) register(f *pflag.FlagSet) {
-	f.StringVarP(&s.context, "context", "c", ".", "directory with the files to build from")
+	f.StringVarP(&s.context, "context", "c", ".", "`place` of the files to build from: a directory, a tar archive, - for standard input, or the URL of a git repository (#ref:directory), an archive or a Dockerfile")
 	f.StringVar(&s.subPath, "context-sub-path", "", "directory below the context to use as the context")
-	f.StringVarP(&s.dockerfile, "dockerfile", "f", "", "path of the Dockerfile, as it is or inside the context (default Dockerfile)")
+	f.StringVarP(&s.dockerfile, "dockerfile", "f", "", "`path` of the Dockerfile, as it is or inside the context, its URL, or - for standard input (default Dockerfile)")
+	f.StringVar(&s.knownHosts, "ssh-known-hosts", "", "`file` of the host keys that git over ssh accepts (default any)")
 	f.StringVar(&s.target, "target", "", "name or number of the stage to build (default the last one)")
 	f.StringArrayVar(&s.buildArgs, "build-arg", nil, "`NAME=value` of an ARG; NAME alone takes the value from the environment (repeatable)")
 	f.StringArrayVar(&s.labels, "label", nil, "`name=value` to put into the image's labels (repeatable)")
 	f.StringVar(&s.platform, "platform", "", "`os/arch[/variant]` to build for (default linux on this machine's architecture)")
 	f.StringVar(&s.platform, "custom-platform", "", "the same as --platform")
-}
-
-func (s *sourceFlags) dir() (string, error) {
-	if s.subPath == "" {
-		return s.context, nil
-	}
-	if !filepath.IsLocal(s.subPath) {
-		return "", usagef("--context-sub-path %q leads out of the context", s.subPath)
-	}
-	return filepath.Join(s.context, s.subPath), nil
 }
 
 // args returns the build arguments. One that is set nowhere is left out, as if it were not given.

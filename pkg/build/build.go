@@ -85,8 +85,10 @@ func (o Options) client() (*registry.Client, func(), error) {
 	return c, c.Close, nil
 }
 
-func build(ctx context.Context, o Options, exporters []push.Exporter, store *local.Store, b *bases) (*Result, error) {
-	src, file, err := readSource(o)
+func build(ctx context.Context, o Options, exporters []push.Exporter, store *local.Store, b *bases) (_ *Result, err error) {
+	sources := newSources(o, store)
+	defer func() { err = errors.Join(err, sources.Close()) }()
+	src, file, err := sources.read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +105,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 		Plan:    p,
 		Context: src.Tree,
 		Image:   b.pull,
+		Source:  sources.open,
 		Cache:   o.cache(store),
 
 		Records:  &records{store, o},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/gobuild-dev/gobuild/internal/solve"
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
@@ -13,10 +14,10 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/sshagent"
 )
 
-// given is what the builder gives to processes that ask for it. It implements solve.Mounts.
+// given is what the builder gives to processes and to sources that ask for it. It implements solve.Mounts.
 type given struct {
 	o     Options
-	store *local.Store
+	store *local.Store // nil while only planning
 }
 
 // Cache implements solve.Mounts.
@@ -40,11 +41,18 @@ func (g *given) Agent(_ context.Context, id string) (string, func() error, error
 	if err != nil {
 		return "", nil, err
 	}
-	s, err := agent.Serve(g.store.TempDir())
+	s, err := agent.Serve(g.tempDir())
 	if err != nil {
 		return "", nil, err
 	}
 	return s.Socket, s.Close, nil
+}
+
+func (g *given) tempDir() string {
+	if g.store == nil {
+		return os.TempDir()
+	}
+	return g.store.TempDir()
 }
 
 // Device implements solve.Mounts.

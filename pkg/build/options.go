@@ -15,15 +15,26 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/registry"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+	"github.com/gobuild-dev/gobuild/pkg/source"
 )
 
 // Options say what to build and where the image goes. The zero value builds the Dockerfile of the present
 // directory and keeps nothing but the local cache.
 type Options struct {
-	// Context is the directory with the files that COPY and ADD see; "." when empty.
+	// Context is where the files are that COPY and ADD see: a directory, an archive, "-", or the URL of a git repository,
+	// an archive or a Dockerfile, as source.Open takes it; "." when empty.
 	Context string
-	// Dockerfile is a path, as it is or inside the context; the context's Dockerfile when empty.
+	// ContextDir is a directory below the context that is the context in its place.
+	ContextDir string
+	// Dockerfile is a path, as it is or inside the context, a URL, or "-"; the context's Dockerfile when empty.
 	Dockerfile string
+	// Stdin is what "-" stands for.
+	Stdin io.Reader
+	// Fetch says how the context and what ADD names are fetched, besides what Secrets and SSH say. Without a Dir they are
+	// kept in the work directory.
+	Fetch source.Fetch
+	// GitScheme, when not empty, stands for "git" in a context of git://: Kaniko means https by that.
+	GitScheme string
 	// Target is the name or number of the stage to build; the last one when empty.
 	Target string
 	// BuildArgs are values for the Dockerfile's ARGs.

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -37,8 +38,8 @@ func Targets(ctx context.Context, o Options) (*plan.Targets, error) {
 }
 
 // look reads the context and asks a question of its Dockerfile.
-func look[T any](ctx context.Context, o Options, ask func(context.Context, *dockerfile.File, plan.Options) (*T, error)) (*T, error) {
-	o, err := o.withDefaults()
+func look[T any](ctx context.Context, o Options, ask func(context.Context, *dockerfile.File, plan.Options) (*T, error)) (_ *T, err error) {
+	o, err = o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -47,22 +48,13 @@ func look[T any](ctx context.Context, o Options, ask func(context.Context, *dock
 		return nil, err
 	}
 	defer done()
-	src, file, err := readSource(o)
+	sources := newSources(o, nil)
+	defer func() { err = errors.Join(err, sources.Close()) }()
+	src, file, err := sources.read(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return ask(ctx, file, o.plan(src, newBases(client, nil)))
-}
-
-// readSource opens the context and reads its Dockerfile. Mistakes in it are left to planning, which meets them after the
-// warnings that come before.
-func readSource(o Options) (*source.Context, *dockerfile.File, error) {
-	src, err := source.Open(o.Context, source.Options{Dockerfile: o.Dockerfile})
-	if err != nil {
-		return nil, nil, err
-	}
-	file, _ := dockerfile.Parse(src.DockerfilePath, src.Dockerfile)
-	return src, file, nil
 }
 
 // plan are the options of the plan.

@@ -129,7 +129,7 @@ func (c *Context) openFile(ctx context.Context, name string, o Options) error {
 	case err != nil:
 		return err
 	case !archive:
-		return errors.New("it is neither a directory nor a tar archive; name a Dockerfile with --dockerfile")
+		return errors.New("it is a file and no tar archive; give the directory that it is in")
 	}
 	return c.openArchive(ctx, b, o)
 }

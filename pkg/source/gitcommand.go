@@ -61,9 +61,6 @@ func newGit(dir string, f Fetch) (*git, error) {
 		"GIT_CEILING_DIRECTORIES=" + filepath.Dir(dir),
 		"GIT_SSH_COMMAND=" + f.sshCommand(),
 	}
-	if f.SSHAgent != "" {
-		g.env = append(g.env, "SSH_AUTH_SOCK="+f.SSHAgent)
-	}
 	g.config = []setting{
 		{"protocol.allow", "never"},
 		{"protocol.http.allow", "always"},

@@ -54,8 +54,27 @@ func isHTTP(remote string) bool {
 	return strings.HasPrefix(remote, "http://") || strings.HasPrefix(remote, "https://")
 }
 
+// askAgent lets ssh use the agent. Submodules may be reached by ssh when their repository is not, but for those the
+// agent is not meant.
+func (g *git) askAgent(ctx context.Context, f Fetch) error {
+	if f.SSHAgent == nil {
+		return nil
+	}
+	socket, err := f.SSHAgent(ctx)
+	if err != nil {
+		return fmt.Errorf("get ssh agent: %w", err)
+	}
+	if socket != "" {
+		g.env = append(g.env, "SSH_AUTH_SOCK="+socket)
+	}
+	return nil
+}
+
 // authorize gives g the credentials for remote: those of a secret, or else those that were in its URL.
 func (g *git) authorize(ctx context.Context, f Fetch, remote string, user *url.Userinfo) error {
+	if strings.HasPrefix(remote, "ssh://") || !strings.Contains(remote, "://") {
+		return g.askAgent(ctx, f)
+	}
 	if !isHTTP(remote) {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -118,15 +119,10 @@ func (r *gitRepository) init(ctx context.Context, object string) error {
 	if err != nil {
 		return err
 	}
-	for _, pattern := range []string{"*.lock", "refs/gobuild/*.lock"} {
-		left, err := filepath.Glob(filepath.Join(r.dir, pattern))
-		if err != nil {
-			return err
-		}
-		for _, name := range left {
-			os.Remove(name)
-		}
-	}
+	isLock := func(name string) bool { return strings.HasSuffix(name, ".lock") }
+	removeFiles(r.dir, isLock)
+	removeFiles(filepath.Join(r.dir, "refs", "gobuild"), isLock)
+	touch(r.dir)
 	return nil
 }
 

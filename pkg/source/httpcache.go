@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // httpCache keeps the last file of one URL, and what its server needs to be asked whether it is still the same. Any number of
@@ -71,7 +72,15 @@ func (c httpCache) load() *keptFile {
 		k.close()
 		return nil
 	}
+	touch(c.path("json"))
+	touch(c.path(k.entry.SHA256))
 	return &k
+}
+
+// touch says that something that is kept was used. Whoever cleans up goes by that.
+func touch(name string) {
+	now := time.Now()
+	_ = os.Chtimes(name, now, now) // it is cleaned up too early otherwise, and fetched again
 }
 
 // create makes the file that a body is written to: in the cache, or else in temp.
@@ -92,13 +101,21 @@ func (c httpCache) keep(e httpEntry, file *os.File) {
 	if os.Rename(file.Name(), c.path(e.SHA256)) != nil || c.write(e) != nil {
 		return
 	}
-	old, err := filepath.Glob(filepath.Join(c.dir, c.stem+".*"))
+	removeFiles(c.dir, func(name string) bool {
+		suffix, ours := strings.CutPrefix(name, c.stem+".")
+		return ours && suffix != "json" && suffix != e.SHA256
+	})
+}
+
+// removeFiles removes the files of a directory that are old, as far as it can.
+func removeFiles(dir string, old func(name string) bool) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
-	for _, name := range old {
-		if name != c.path("json") && name != c.path(e.SHA256) {
-			os.Remove(name)
+	for _, e := range entries {
+		if old(e.Name()) && !e.IsDir() {
+			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
 }

@@ -39,8 +39,9 @@ type Fetch struct {
 	// Authorization header. For a git remote they are GIT_AUTH_HEADER.<host>, GIT_AUTH_TOKEN.<host>,
 	// GIT_AUTH_HEADER and GIT_AUTH_TOKEN, of which the first that exists is used.
 	Secrets Secrets
-	// SSHAgent is the socket of the agent that holds the keys for git over ssh. Empty: the keys that ssh finds.
-	SSHAgent string
+	// SSHAgent is asked, before git goes over ssh, for the socket of the agent that holds the keys. Nil or an empty
+	// answer: the keys that ssh finds.
+	SSHAgent func(ctx context.Context) (socket string, err error)
 	// KnownHosts is the file of the host keys that ssh accepts. Without one it accepts every key, as BuildKit
 	// does when it fetches for a Dockerfile.
 	KnownHosts string

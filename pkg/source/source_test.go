@@ -281,7 +281,7 @@ func TestOpenErrors(t *testing.T) {
 		{"s3://u:hush@example.com/x.tar", "", `open context "s3://xxxxx@example.com/x.tar": s3 contexts are not supported`, false},
 		{"https://example.com/x.git?what=ever", "", "unexpected query", false},
 		{"/no/such/dir", "", `open context "/no/such/dir": there is no such directory`, true},
-		{file, "", "neither a directory nor a tar archive", false},
+		{file, "", "a file and no tar archive", false},
 		{fifo + "/Dockerfile", "", "neither a directory nor a regular file", false},
 		{"tar://" + fifo, "", "neither a directory nor a regular file", false},
 		{t.TempDir(), "", `there is no "Dockerfile" in`, true},

@@ -147,6 +147,24 @@ func list(dir string) ([]Item, error) {
 			items = append(items, Item{path: filepath.Join(dir, sub, e.Name()), Used: fi.ModTime(), Size: fi.Size()})
 		}
 	}
-	mounts, err := listMounts(dir)
-	return append(items, mounts...), err
+	sources, err1 := listSources(dir)
+	mounts, err2 := listMounts(dir)
+	return slices.Concat(items, sources, mounts), errors.Join(err1, err2)
+}
+
+// listSources finds what package source keeps.
+func listSources(dir string) ([]Item, error) {
+	names, err := filepath.Glob(filepath.Join(globEscape(dir), sourcesDir, "*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var items []Item
+	for _, name := range names {
+		fi, err := os.Lstat(name)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, Item{path: name, Used: fi.ModTime(), Size: sizeBelow(name)})
+	}
+	return items, nil
 }

@@ -31,6 +31,7 @@ const (
 	stepsDir   = "steps"
 	layersDir  = "layers"
 	tempDir    = "tmp"
+	sourcesDir = "sources"
 	lockFile   = "lock"
 )
 
@@ -138,6 +139,10 @@ func (s *Store) Close() error {
 
 // TempDir is a directory on the store's filesystem that Close removes.
 func (s *Store) TempDir() string { return s.temp }
+
+// SourcesDir is where package source keeps what it fetched: one file or folder for each thing, below a folder for each
+// kind, whose time of modification says when it was last used.
+func (s *Store) SourcesDir() string { return filepath.Join(s.dir, sourcesDir) }
 
 // LayersDir is where a sandbox driver named driver keeps extracted layers.
 func (s *Store) LayersDir(driver string) string { return filepath.Join(LayersDir(s.dir), driver) }
