@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/moby/patternmatcher"
@@ -54,6 +55,40 @@ func FuzzIgnore(f *testing.F) {
 			if out == seen[name] {
 				t.Errorf("%q: ignored by %q: %v, but in the tree: %v", name, c.Ignore, out, seen[name])
 			}
+		}
+	})
+}
+
+// FuzzParseGit holds that what is taken for a git URL gives options that NewGit takes or refuses, without running anything,
+// and that no credentials of it are left in what names the remote.
+func FuzzParseGit(f *testing.F) {
+	for _, s := range []string{
+		"https://github.com/foo/bar.git", "https://u:hush@host/bar.git#v1:dir/sub", "git@host:foo/bar.git?branch=x&subdir=y#", "github.com/foo/bar",
+		"ssh://git@host:2222/x#refs/pull/1/head", "git://host/x?ref=a&checksum=012&keep-git-dir&submodules=false&mtime=commit&fetch-by-commit=1",
+		"https://host/x.git#-a:../..", "-o@x:y", "u@-oProxyCommand=z:y", "http://[::1]:80/x.git?tag=a&branch=b", "https://host/x.git?a=%zz", "git://host?re%XC&checksum=70&commit=c",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		o, git, err := source.ParseGit(s)
+		if err != nil && !git {
+			t.Errorf("%q is no git URL, but an error: %v", s, err)
+		}
+		if err != nil || !git {
+			return
+		}
+		if again, _, err := source.ParseGit(s); err != nil || again != o {
+			t.Errorf("%q: %+v, then %+v, %v", s, o, again, err)
+		}
+		r, err := source.NewGit(o, source.Fetch{})
+		if err != nil {
+			return
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if strings.HasPrefix(o.Ref, "-") || strings.HasPrefix(o.Remote, "-") {
+			t.Errorf("%q would be an option: %+v", s, o)
 		}
 	})
 }

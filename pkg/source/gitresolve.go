@@ -100,7 +100,9 @@ func parseHead(out string) (gitTarget, error) {
 			continue
 		}
 		if ref, ok := strings.CutPrefix(what, "ref: "); ok {
-			t.ref = ref
+			if strings.HasPrefix(ref, "refs/") {
+				t.ref = ref
+			}
 		} else {
 			t.object = what
 		}

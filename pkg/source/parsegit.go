@@ -1,6 +1,8 @@
 package source
 
 import (
+	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
@@ -18,6 +20,9 @@ func ParseGit(address string) (o GitOptions, git bool, err error) {
 		}
 		return GitOptions{}, git, err
 	}
+	if err := checkQuery(address); err != nil {
+		return GitOptions{}, true, err
+	}
 	o = GitOptions{
 		Remote:         ref.Remote,
 		Ref:            ref.Ref,
@@ -32,4 +37,15 @@ func ParseGit(address string) (o GitOptions, git bool, err error) {
 		o.Remote = "https://" + o.Remote
 	}
 	return o, true, nil
+}
+
+// checkQuery refuses two names for one thing with two values, of which the parser would take either.
+func checkQuery(address string) error {
+	address, _, _ = strings.Cut(address, "#")
+	_, query, _ := strings.Cut(address, "?")
+	q, _ := url.ParseQuery(query) // what is malformed in it was left out by the parser, too
+	if a, b := q.Get("checksum"), q.Get("commit"); a != "" && b != "" && a != b {
+		return fmt.Errorf("checksum conflicts: %q vs %q", a, b)
+	}
+	return nil
 }
