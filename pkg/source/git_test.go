@@ -2,7 +2,6 @@ package source_test
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
@@ -192,52 +190,6 @@ func TestGitPlainFiles(t *testing.T) {
 	}
 }
 
-func TestGitErrors(t *testing.T) {
-	h := newHistory(t)
-	ones := strings.Repeat("1", 40)
-	blob := gitIn(t, filepath.Join(h.dir, "r"), "rev-parse", "main:f")
-	gitIn(t, filepath.Join(h.dir, "r"), "tag", "blob", blob)
-	h.repository(t, "empty")
-	for _, tt := range []struct {
-		o    source.GitOptions
-		want string
-	}{
-		{source.GitOptions{Ref: "none"}, "repository does not contain ref none"},
-		{source.GitOptions{Ref: "ma*"}, "repository does not contain ref ma*"},
-		{source.GitOptions{Ref: "--upload-pack=touch /tmp/x"}, "invalid git ref"},
-		{source.GitOptions{Ref: "a\nb"}, "invalid git ref"},
-		{source.GitOptions{Ref: ones}, "repository does not contain commit " + ones},
-		{source.GitOptions{Ref: "blob"}, "is no commit"},
-		{source.GitOptions{Remote: h.URL + "/empty.git"}, "no default branch"},
-		{source.GitOptions{Remote: h.URL + "/none.git"}, "not found"},
-		{source.GitOptions{Checksum: "12345"}, "expected checksum to match 12345, got " + h.second},
-		{source.GitOptions{Ref: h.first, Checksum: "12345"}, "expected checksum to match 12345, got " + h.first},
-		{source.GitOptions{Ref: "annotated", Checksum: "12345"}, "got " + h.annotated + " or " + h.first},
-		{source.GitOptions{Checksum: "main"}, "invalid checksum main for Git URL"},
-		{source.GitOptions{FetchByCommit: true}, "fetch-by-commit requires a checksum"},
-		{source.GitOptions{FetchByCommit: true, Checksum: "1234"}, "fetch-by-commit requires a full commit SHA checksum"},
-		{source.GitOptions{Subdir: "none"}, "no such file"},
-		{source.GitOptions{Subdir: "f"}, `contains non-directory "f"`},
-		{source.GitOptions{Remote: "ext::sh -c 'touch /tmp/x'"}, "transport 'ext' not allowed"},
-		{source.GitOptions{Remote: "file:///etc"}, "are fetched with http"},
-		{source.GitOptions{Remote: "/etc"}, "neither a URL"},
-		{source.GitOptions{Remote: "-oProxyCommand=x:y"}, "neither a URL"},
-		{source.GitOptions{Remote: "ssh://-oProxyCommand=x/y"}, "names no host"},
-		{source.GitOptions{Remote: "git@-oProxyCommand=x:y"}, "neither a URL"},
-		{source.GitOptions{Remote: "http://u:p@h\x7f/x.git"}, "control character"},
-	} {
-		if tt.o.Remote == "" {
-			tt.o.Remote = h.url
-		}
-		if s := gitFails(t, tt.o, source.Fetch{}); !strings.Contains(s, tt.want) {
-			t.Errorf("%+v: %s", tt.o, s)
-		}
-	}
-	if _, err := os.Lstat("/tmp/x"); err == nil {
-		t.Error("something was run")
-	}
-}
-
 func TestGitChecksum(t *testing.T) {
 	h := newHistory(t)
 	for _, o := range []source.GitOptions{
@@ -273,178 +225,6 @@ func TestGitModes(t *testing.T) {
 				t.Errorf("%s: %+v", name, h)
 			}
 		}
-	}
-}
-
-// TestGitSubmodules: by absolute and relative URL, in each other, and not at all.
-func TestGitSubmodules(t *testing.T) {
-	s := newGitServer(t)
-	inner, middle, outer := s.repository(t, "inner"), s.repository(t, "middle"), s.repository(t, "outer")
-	commit(t, inner, "in=1")
-	add := func(dir, address, path string) {
-		gitIn(t, dir, "submodule", "--quiet", "add", "--", address, path)
-		gitIn(t, dir, "commit", "--quiet", "-m", "sub")
-	}
-	add(middle, s.URL+"/inner.git", "deep/inner")
-	gitIn(t, outer, "remote", "add", "origin", s.URL+"/outer.git")
-	add(outer, "../middle.git", "sub")
-	want := []string{".gitmodules", "sub/", "sub/.gitmodules", "sub/deep/", "sub/deep/inner/", "sub/deep/inner/in"}
-	o, kept := source.GitOptions{Remote: s.URL + "/outer.git"}, t.TempDir()
-	if diff := cmp.Diff(want, names(t, gitTree(t, o, source.Fetch{Dir: kept}))); diff != "" {
-		t.Error(diff)
-	}
-	s.before = func(_ http.ResponseWriter, r *http.Request) bool {
-		if strings.Contains(r.URL.Path, "middle") || strings.Contains(r.URL.Path, "inner") {
-			t.Errorf("fetched again: %v", r.URL)
-		}
-		return false
-	}
-	gitTree(t, o, source.Fetch{Dir: kept})
-	o.SkipSubmodules = true
-	if diff := cmp.Diff([]string{".gitmodules", "sub/"}, names(t, gitTree(t, o, source.Fetch{}))); diff != "" {
-		t.Error(diff)
-	}
-	o = source.GitOptions{Remote: s.URL + "/outer.git", Subdir: "sub/deep"}
-	if diff := cmp.Diff([]string{"inner/", "inner/in"}, names(t, gitTree(t, o, source.Fetch{Dir: kept}))); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// TestGitKeepDir: .git is that of a shallow clone which knows where it is from and nothing else.
-func TestGitKeepDir(t *testing.T) {
-	s := newGitServer(t)
-	s.before = basicAuth("x-access-token", "hush")
-	sub, dir := s.repository(t, "sub"), s.repository(t, "r")
-	commit(t, sub, "in=1")
-	commit(t, dir, "f=1")
-	gitIn(t, dir, "-c", "http.extraHeader=Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("x-access-token:hush")),
-		"submodule", "--quiet", "add", "--", s.URL+"/sub.git", "sub")
-	second := commit(t, dir, "f=2", ".gitmodules="+contentsOf(t, filepath.Join(dir, ".gitmodules")))
-	_ = second
-	gitIn(t, dir, "-c", "protocol.file.allow=always", "update-index", "--add", "--cacheinfo", "160000,"+gitIn(t, sub, "rev-parse", "HEAD")+",sub")
-	gitIn(t, dir, "commit", "--quiet", "-m", "again")
-	head := gitIn(t, dir, "rev-parse", "HEAD")
-	f := source.Fetch{Secrets: secrets(map[string]string{"GIT_AUTH_TOKEN." + strings.TrimPrefix(s.URL, "http://"): "hush"})}
-	s.before = func(w http.ResponseWriter, r *http.Request) bool {
-		return !strings.Contains(r.URL.Path, "/sub.git") && basicAuth("x-access-token", "hush")(w, r)
-	}
-	tree := gitTree(t, source.GitOptions{Remote: s.URL + "/r.git", KeepDir: true}, f)
-	for _, name := range []string{".git/HEAD", ".git/refs/heads/main"} {
-		if got := strings.TrimSpace(contents(t, tree, name)); got != head {
-			t.Errorf("%s: %q, want %s", name, got, head)
-		}
-	}
-	if got := contents(t, tree, "sub/.git"); got != "gitdir: ../.git/modules/sub\n" {
-		t.Errorf("sub/.git: %q", got)
-	}
-	if config := contents(t, tree, ".git/config"); !strings.Contains(config, "url = "+s.URL+"/r.git\n") {
-		t.Errorf("config: %s", config)
-	}
-	must(t, rootfs.Walk(tree, ".", func(name string, e *rootfs.Entry) error {
-		if e.Header.Size == 0 || e.Header.Mode&0o111 != 0 {
-			return nil
-		}
-		for _, secret := range []string{"hush", base64.StdEncoding.EncodeToString([]byte("x-access-token:hush")), "/repositories/"} {
-			if strings.Contains(contents(t, tree, name), secret) {
-				t.Errorf("%s holds %q", name, secret)
-			}
-		}
-		return nil
-	}))
-	if _, err := tree.Lstat(".git/FETCH_HEAD"); err == nil {
-		t.Error("FETCH_HEAD was left")
-	}
-}
-
-func contentsOf(t *testing.T, name string) string {
-	b, err := os.ReadFile(name)
-	must(t, err)
-	return string(b)
-}
-
-func basicAuth(user, password string) func(http.ResponseWriter, *http.Request) bool {
-	return func(w http.ResponseWriter, r *http.Request) bool {
-		if u, p, _ := r.BasicAuth(); u == user && p == password {
-			return false
-		}
-		w.Header().Set("WWW-Authenticate", "Basic")
-		http.Error(w, "you sent "+r.Header.Get("Authorization"), http.StatusUnauthorized)
-		return true
-	}
-}
-
-func TestGitCredentials(t *testing.T) {
-	h := newHistory(t)
-	host := strings.TrimPrefix(h.URL, "http://")
-	with := strings.Replace(h.url, "//", "//user:hush@", 1)
-	header := "Basic " + base64.StdEncoding.EncodeToString([]byte("user:hush"))
-	for _, tt := range []struct {
-		name, user, url string
-		secrets         map[string]string
-		ok              bool
-	}{
-		{"none", "user", h.url, nil, false},
-		{"of the URL", "user", with, nil, true},
-		{"of the URL, wrong", "other", with, nil, false},
-		{"token", "x-access-token", h.url, map[string]string{"GIT_AUTH_TOKEN": "hush"}, true},
-		{"token of the host first", "x-access-token", h.url, map[string]string{"GIT_AUTH_TOKEN": "no", "GIT_AUTH_TOKEN." + host: "hush"}, true},
-		{"token of another host", "x-access-token", h.url, map[string]string{"GIT_AUTH_TOKEN.example.com": "hush"}, false},
-		{"header before token", "user", h.url, map[string]string{"GIT_AUTH_HEADER": header, "GIT_AUTH_TOKEN": "no"}, true},
-		{"header of the host", "user", h.url, map[string]string{"GIT_AUTH_HEADER." + host: header}, true},
-		{"secret before the URL", "x-access-token", with, map[string]string{"GIT_AUTH_TOKEN": "hush"}, true},
-		{"with a line break", "x-access-token", h.url, map[string]string{"GIT_AUTH_HEADER": "hush\nx"}, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			h.before = basicAuth(tt.user, "hush")
-			f := source.Fetch{Secrets: secrets(tt.secrets)}
-			if tt.ok {
-				gitTree(t, source.GitOptions{Remote: tt.url}, f)
-				return
-			}
-			if s := gitFails(t, source.GitOptions{Remote: tt.url}, f); strings.Contains(s, "hush") || strings.Contains(s, header[6:]) {
-				t.Errorf("a secret in %s", s)
-			}
-		})
-	}
-}
-
-// TestGitHostile: what is in a repository runs nothing and leads nowhere.
-func TestGitHostile(t *testing.T) {
-	s := newGitServer(t)
-	victim := s.repository(t, "victim")
-	id := commit(t, victim, "secret=1")
-	mark := filepath.Join(t.TempDir(), "run")
-	for name, tt := range map[string]struct {
-		modules, subdir, want string
-	}{
-		"submodule of a file":          {modules: "url = file://" + victim, want: "are fetched with http"},
-		"submodule of a path":          {modules: "url = " + victim, want: "neither a URL"},
-		"submodule of a relative path": {modules: "url = ./../../../../../../../../" + victim, want: "leads out of"},
-		"submodule of a command":       {modules: "url = ext::touch " + mark, want: "not allowed"},
-		"submodule of another command": {modules: "url = \"ext::touch" + mark + "\"", want: "not allowed"},
-		"submodule of an option":       {modules: "url = -u", want: "neither a URL"},
-		"submodule with credentials":   {modules: "url = http://u:p@localhost/x.git", want: "must not give"},
-		"submodule that is nowhere":    {modules: "x = y", want: "no url found for submodule path"},
-		"subdir that is a link":        {modules: "update = none", subdir: "link", want: "contains non-directory"},
-		"subdir below a link":          {modules: "update = none", subdir: "link/ssh", want: "contains non-directory"},
-		"subdir above":                 {modules: "update = none", subdir: "../../etc", want: "no such file"},
-		"update by command":            {modules: "update = !touch " + mark + "\nurl = /x", want: "neither a URL"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := s.repository(t, strings.ReplaceAll(name, " ", "-"))
-			from := write(t, ".gitmodules=[submodule \"sub\"]\npath = sub\n"+tt.modules+"\n", "link -> /etc",
-				".gitattributes=* filter=evil\n")
-			gitIn(t, dir, "--work-tree="+from, "add", "-A", ".")
-			gitIn(t, dir, "update-index", "--add", "--cacheinfo", "160000,"+id+",sub")
-			gitIn(t, dir, "commit", "--quiet", "-m", "m")
-			got := gitFails(t, source.GitOptions{Remote: s.URL + "/" + filepath.Base(dir) + ".git", Subdir: tt.subdir}, source.Fetch{})
-			if !strings.Contains(got, tt.want) {
-				t.Error(got)
-			}
-		})
-	}
-	if _, err := os.Lstat(mark); err == nil {
-		t.Error("a command was run")
 	}
 }
 
