@@ -21,3 +21,8 @@ func (w watched) ReadDir(name string) ([]fs.DirEntry, error) {
 	w.read(name)
 	return w.Tree.ReadDir(name)
 }
+
+// ResolveSubmoduleForTest gives the URL of a submodule.
+func ResolveSubmoduleForTest(parent, address string) (string, error) {
+	return resolveSubmodule(parent, address)
+}

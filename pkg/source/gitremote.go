@@ -129,18 +129,8 @@ func resolveSubmodule(parent, address string) (string, error) {
 	if !strings.HasPrefix(address, "./") && !strings.HasPrefix(address, "../") {
 		return address, nil
 	}
-	// What "../" must not take away: "scheme://host", or "host:" with what separates it from the path.
-	host, base, separator := "", strings.TrimSuffix(parent, "/"), "/"
-	if i := strings.Index(base, "://"); i >= 0 {
-		n := strings.IndexByte(base[i+3:], '/')
-		if n < 0 {
-			n = len(base) - i - 3
-		}
-		host, base = base[:i+3+n], base[i+3+n:]
-	} else {
-		i := strings.IndexByte(base, ':')
-		host, base = base[:i+1], base[i+1:]
-	}
+	host, base := splitHost(strings.TrimSuffix(parent, "/"))
+	absolute := strings.HasPrefix(base, "/") || strings.Contains(host, "://")
 	for {
 		if rest, ok := strings.CutPrefix(address, "./"); ok {
 			address = rest
@@ -155,8 +145,18 @@ func resolveSubmodule(parent, address string) (string, error) {
 		}
 		address, base = rest, base[:max(0, strings.LastIndexByte(base, '/'))]
 	}
-	if base == "" && strings.HasSuffix(host, ":") {
-		separator = ""
+	if base != "" || absolute {
+		base += "/"
 	}
-	return host + base + separator + address, nil
+	return host + base + address, nil
+}
+
+// splitHost returns the part of a remote that names the host, "scheme://host" or "user@host:", and the path.
+func splitHost(remote string) (host, path string) {
+	if scheme, rest, ok := strings.Cut(remote, "://"); ok {
+		i := strings.IndexByte(rest+"/", '/')
+		return scheme + "://" + rest[:i], rest[i:]
+	}
+	i := strings.IndexByte(remote, ':') + 1
+	return remote[:i], remote[i:]
 }

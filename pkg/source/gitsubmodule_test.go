@@ -88,3 +88,26 @@ func TestGitSubmodules(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestSubmoduleURL(t *testing.T) {
+	for _, tt := range []struct{ parent, address, want string }{
+		{"https://h/a/b.git", "../c.git", "https://h/a/c.git"},
+		{"https://h/a/b.git/", "../../c.git", "https://h/c.git"},
+		{"https://h/a/b.git", "../../../c.git", ""},
+		{"https://h/a/b.git", "./c", "https://h/a/b.git/c"},
+		{"https://h", "./c", "https://h/c"},
+		{"https://h/a/b.git", "https://other/c", "https://other/c"},
+		{"https://h/a/b.git", "/etc", "/etc"},
+		{"git@h:a/b.git", "../c.git", "git@h:a/c.git"},
+		{"git@h:a/b.git", "../../c.git", "git@h:c.git"},
+		{"git@h:b.git", ".././c.git", "git@h:c.git"},
+		{"git@h:b.git", "../../c.git", ""},
+		{"h:/srv/b.git", "../../c.git", "h:/c.git"},
+		{"ssh://git@h:22/a/b", "../c", "ssh://git@h:22/a/c"},
+	} {
+		got, err := source.ResolveSubmoduleForTest(tt.parent, tt.address)
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%s of %s: %q, %v", tt.address, tt.parent, got, err)
+		}
+	}
+}
