@@ -232,7 +232,8 @@ func TestGitModes(t *testing.T) {
 func TestGitIsFetchedOnce(t *testing.T) {
 	h := newHistory(t)
 	dir := t.TempDir()
-	o, f := source.GitOptions{Remote: h.url, Ref: h.second}, source.Fetch{Dir: dir}
+	t.Chdir(dir)
+	o, f := source.GitOptions{Remote: h.url, Ref: h.second}, source.Fetch{Dir: "."}
 	var wg sync.WaitGroup
 	for range 6 {
 		r := remoteGit(t, o, f)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"unicode"
@@ -54,9 +55,14 @@ func isHTTP(remote string) bool {
 	return strings.HasPrefix(remote, "http://") || strings.HasPrefix(remote, "https://")
 }
 
-// askAgent lets ssh use the agent. Submodules may be reached by ssh when their repository is not, but for those the
+// askAgent lets ssh use the agent, and looks for the known hosts. Submodules may be reached by ssh when their repository is not, but for those the
 // agent is not meant.
 func (g *git) askAgent(ctx context.Context, f Fetch) error {
+	if f.KnownHosts != "" {
+		if _, err := os.Stat(f.KnownHosts); err != nil { // ssh would say that the host is not known
+			return fmt.Errorf("find known hosts: %w", err)
+		}
+	}
 	if f.SSHAgent == nil {
 		return nil
 	}

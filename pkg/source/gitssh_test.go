@@ -141,6 +141,7 @@ func TestGitOverSSH(t *testing.T) {
 		{"agent", source.Fetch{SSHAgent: agent}, ""},
 		{"agent and known host", source.Fetch{SSHAgent: agent, KnownHosts: s.knownHosts}, ""},
 		{"other hosts are known", source.Fetch{SSHAgent: agent, KnownHosts: strangers}, "Host key verification failed"},
+		{"known hosts are missing", source.Fetch{SSHAgent: agent, KnownHosts: "none"}, "find known hosts"},
 		{"no key", source.Fetch{SSHAgent: newAgent(t), KnownHosts: s.knownHosts}, "Permission denied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

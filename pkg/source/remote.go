@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
@@ -67,6 +68,12 @@ func (f Fetch) withDefaults() Fetch {
 	}
 	if f.TempDir == "" {
 		f.TempDir = os.TempDir()
+	}
+	// Commands run in a directory of their own.
+	for _, name := range []*string{&f.Dir, &f.TempDir, &f.KnownHosts} {
+		if abs, err := filepath.Abs(*name); err == nil && *name != "" {
+			*name = abs
+		}
 	}
 	return f
 }
