@@ -39,7 +39,7 @@ func gitTree(t *testing.T, o source.GitOptions, f source.Fetch) rootfs.Tree {
 	return tree
 }
 
-// gitError returns the error that either of the methods gives.
+// gitFails returns the error that opening or fetching gives.
 func gitFails(t *testing.T, o source.GitOptions, f source.Fetch) string {
 	t.Helper()
 	f.TempDir = t.TempDir()
