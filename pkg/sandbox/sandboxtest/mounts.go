@@ -234,7 +234,7 @@ func (s *suite) testHost(t *testing.T) {
 func (s *suite) testTmpfs(t *testing.T) {
 	f := s.open(t, Base(t))
 	f.settle()
-	got := f.mount(`stat -c '%a %u:%g' /new /new/x /d/sub; grep -E ' (/new/x|/d/sub) ' /proc/mounts | sed 's/ rw,nosuid,relatime.*/ ok/'
+	got := f.mount(`stat -c '%a %u:%g' /new /new/x /d/sub; grep -E ' (/new/x|/d/sub) ' /proc/mounts | sed 's/ rw,nosuid,nodev,relatime.*/ ok/'
 echo > /new/x/f; > /ro/x || echo no; dd if=/dev/zero of=/small/f bs=64k count=64 2>/dev/null || stat -c %s /small/f`,
 		writable("/new/x", sandbox.TmpfsSource{}), writable("/d/sub", sandbox.TmpfsSource{}), readOnly("/ro", sandbox.TmpfsSource{}),
 		writable("/small", sandbox.TmpfsSource{Size: 1 << 20}))

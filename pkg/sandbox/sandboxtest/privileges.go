@@ -8,12 +8,30 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
 
 func (s *suite) testPrivileges(t *testing.T) {
 	t.Run("hosts", s.testHosts)
 	t.Run("insecure", s.testInsecure)
 	t.Run("devices", s.testDevices)
+	t.Run("made-nodes", s.testMadeNodes)
+}
+
+// testMadeNodes holds that a node that a step makes, wherever it may, opens no device of the machine.
+func (s *suite) testMadeNodes(t *testing.T) {
+	f := s.open(t, Base(t))
+	f.settle()
+	p := f.sh(`for dir in /tmp /dev /dev/shm /t; do
+	mknod $dir/node c 1 3 2>/dev/null || continue
+	(: < $dir/node) 2>/dev/null && echo "$dir: opened"
+done
+: > /dev/null && head -c 1 /dev/zero | wc -c; rm -f /tmp/node`)
+	p.Mounts = []sandbox.Mount{{Target: "/t", Source: sandbox.TmpfsSource{}}}
+	if got := f.run(p); got != "1\n" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func (s *suite) testHosts(t *testing.T) {

@@ -9,34 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// node is a device node by its path below /dev.
-type node struct {
-	name         string
-	major, minor uint32
-}
-
-// harmlessNodes are the devices that every step has.
-func harmlessNodes() []node {
-	return []node{
-		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
-	}
-}
-
-// node makes a node, or binds the builder's where nodes are not permitted.
-func (m *mounter) node(d node) error {
-	at := path.Join("/dev", d.name)
-	err := unix.Mknod(at, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor)))
-	if errors.Is(err, unix.EPERM) {
-		return m.put(path.Join("dev", d.name), at, false)
-	}
-	if err == nil {
-		err = unix.Chmod(at, 0o666)
-	}
-	if err != nil {
-		return fmt.Errorf("make %s: %w", at, err)
-	}
-	return nil
-}
+// harmlessNodes are the devices below /dev that every step has.
+func harmlessNodes() []string { return []string{"null", "zero", "full", "random", "urandom", "tty"} }
 
 // device binds a device of the builder's on at.
 func device(name, at string) error {

@@ -32,6 +32,13 @@ func enter(spec *Spec) (*view, error) {
 	if err := mountTree(spec.Root, spec.Mount, spec.UserXattr); err != nil {
 		return nil, err
 	}
+	if !spec.Insecure {
+		// The step may make nodes of all devices, as packages do, but not reach the machine's disks by them. That is what
+		// cgroups are for elsewhere, of which the builder need not have one to manage.
+		if err := protect(spec.Mount, unix.MOUNT_ATTR_NODEV); err != nil {
+			return nil, fmt.Errorf("protect devices: %w", err)
+		}
+	}
 	old, err := pivot(spec.Mount)
 	if err != nil {
 		return nil, err
@@ -112,7 +119,7 @@ func (m *mounter) all(spec *Spec, b *box) error {
 		}
 	}
 	for i := range spec.Mounts {
-		if err := m.mount(&spec.Mounts[i], b.place(i)[1:]); err != nil {
+		if err := m.mount(&spec.Mounts[i], b.place(i)[1:], spec.Insecure); err != nil {
 			return err
 		}
 	}
@@ -120,7 +127,7 @@ func (m *mounter) all(spec *Spec, b *box) error {
 }
 
 // mount mounts one of the spec's mounts, whose source has been prepared.
-func (m *mounter) mount(o *Mount, source string) error {
+func (m *mounter) mount(o *Mount, source string, insecure bool) error {
 	at, err := target(o.Target)
 	if err != nil {
 		return fmt.Errorf("mount on %q: %w", o.Target, err)
@@ -134,7 +141,7 @@ func (m *mounter) mount(o *Mount, source string) error {
 		return err
 	}
 	m.stubs.mounted(at)
-	if attr := o.attributes(); attr != 0 {
+	if attr := o.attributes(insecure); attr != 0 {
 		if err := protect(at, attr); err != nil {
 			return fmt.Errorf("mount on %q: %w", o.Target, err)
 		}
@@ -178,8 +185,11 @@ func (m *mounter) memory(o *Mount, at string) error {
 }
 
 // attributes are those that a mount gets besides the ones that its source has.
-func (o *Mount) attributes() uint64 {
+func (o *Mount) attributes(insecure bool) uint64 {
 	var attr uint64
+	if !insecure && o.Device == nil {
+		attr |= unix.MOUNT_ATTR_NODEV
+	}
 	if o.ReadOnly || o.File != nil {
 		attr |= unix.MOUNT_ATTR_RDONLY
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,7 @@ func (m *mounter) system(spec *Spec) error {
 	if err := m.proc(); err != nil {
 		return err
 	}
-	if err := m.dev(); err != nil {
+	if err := m.dev(spec.Insecure); err != nil {
 		return err
 	}
 	if spec.Insecure {
@@ -100,12 +101,16 @@ func (m *mounter) cgroup(flags uintptr) {
 }
 
 // dev makes a /dev that has nothing of the machine's devices.
-func (m *mounter) dev() error {
-	if err := m.dir("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=755,size=65536k"); err != nil {
+func (m *mounter) dev(insecure bool) error {
+	var flags uintptr = unix.MS_NOSUID | unix.MS_STRICTATIME
+	if !insecure {
+		flags |= unix.MS_NODEV // what the step makes; its own nodes are mounts
+	}
+	if err := m.dir("tmpfs", "/dev", "tmpfs", flags, "mode=755,size=65536k"); err != nil {
 		return err
 	}
-	for _, d := range harmlessNodes() {
-		if err := m.node(d); err != nil {
+	for _, name := range harmlessNodes() {
+		if err := m.put(path.Join("dev", name), path.Join("/dev", name), false); err != nil {
 			return err
 		}
 	}
