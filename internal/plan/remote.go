@@ -7,9 +7,10 @@ import (
 	"path"
 	"strings"
 
-	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	digest "github.com/opencontainers/go-digest"
+
+	"github.com/gobuild-dev/gobuild/internal/gitref"
 )
 
 // unnamed is what a file is called whose URL has no name for it.
@@ -17,29 +18,16 @@ const unnamed = "__unnamed__"
 
 // remoteOp is what fetches a URL or a git repository; nil for what is a path.
 func remoteOp(src string) (Op, error) {
-	ref, isGit, err := dfgitutil.ParseGitRef(src)
+	ref, err := gitref.Parse(src)
 	switch {
-	case err != nil && isGit:
+	case err != nil:
 		return nil, fmt.Errorf("parse git reference %q: %w", shownURL(src), err)
-	case err == nil && !ref.IndistinguishableFromLocal:
-		return gitOp(ref), nil
+	case ref != nil && !ref.MaybePath:
+		return Git(ref.Ref), nil
 	case strings.HasPrefix(src, "http://"), strings.HasPrefix(src, "https://"):
 		return HTTP{URL: src, Name: urlName(src)}, nil
 	}
 	return nil, nil
-}
-
-func gitOp(ref *dfgitutil.GitRef) Git {
-	return Git{
-		Remote:         ref.Remote,
-		Ref:            ref.Ref,
-		Subdir:         ref.SubDir,
-		Checksum:       ref.Checksum,
-		KeepDir:        ref.KeepGitDir != nil && *ref.KeepGitDir,
-		SkipSubmodules: ref.Submodules != nil && !*ref.Submodules,
-		CommitTime:     ref.MTime == "commit",
-		FetchByCommit:  ref.FetchByCommit,
-	}
 }
 
 // urlName is the last component of a URL's path.
@@ -86,12 +74,12 @@ func remoteSource(c *instructions.AddCommand, src string) (Op, error) {
 
 // gitSource adds the flags, which must not contradict what the reference says.
 func gitSource(c *instructions.AddCommand, src string, op Git) (Op, error) {
-	ref, _, err := dfgitutil.ParseGitRef(src)
-	if err != nil {
-		return nil, err
-	}
 	if c.KeepGitDir != nil {
-		if ref.KeepGitDir != nil && *ref.KeepGitDir != *c.KeepGitDir {
+		ref, err := gitref.Parse(src)
+		if err != nil {
+			return nil, err
+		}
+		if ref.SaysKeepDir && op.KeepDir != *c.KeepGitDir {
 			return nil, errors.New("inconsistent keep-git-dir configuration")
 		}
 		op.KeepDir = *c.KeepGitDir

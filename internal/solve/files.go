@@ -30,7 +30,7 @@ func (s *solver) selectFiles(ctx context.Context, op plan.Copy) (*selection, err
 		TempDir: s.o.Layer.Dir,
 	}
 	for _, src := range op.Sources {
-		from := fileop.Source{Path: src.Path, Literal: src.Literal, Unpack: src.Unpack, KeepOwner: src.From != nil}
+		from := fileop.Source{Path: src.Path, Literal: src.Literal, Unpack: src.Unpack, KeepOwner: true} // trees of contexts say whom a context gives files to
 		if src.Inline != nil {
 			from.Inline = &fileop.Inline{Name: src.Inline.Name, Data: src.Inline.Data, Mode: src.Inline.Mode}
 		} else {

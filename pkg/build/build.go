@@ -92,7 +92,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	if err != nil {
 		return nil, err
 	}
-	p, err := plan.New(ctx, file, o.plan(src, b))
+	p, err := plan.New(ctx, file, o.plan(src, sources, b))
 	o.warn(file, p.Warnings)
 	if err != nil {
 		return nil, err

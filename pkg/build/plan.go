@@ -54,11 +54,11 @@ func look[T any](ctx context.Context, o Options, ask func(context.Context, *dock
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, file, o.plan(src, newBases(client, nil)))
+	return ask(ctx, file, o.plan(src, sources, newBases(client, nil)))
 }
 
 // plan are the options of the plan.
-func (o Options) plan(src *source.Context, b *bases) plan.Options {
+func (o Options) plan(src *source.Context, s *sources, b *bases) plan.Options {
 	var platforms []v1.Platform
 	if o.Platform.OS != "" {
 		platforms = []v1.Platform{o.Platform}
@@ -75,6 +75,8 @@ func (o Options) plan(src *source.Context, b *bases) plan.Options {
 		Allow:         o.Allow,
 		NoCacheFilter: o.NoCacheFilter,
 		Bases:         b,
+		ContextTime:   src.Time,
+		SourceTime:    s.time,
 	}
 }
 

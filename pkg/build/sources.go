@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/internal/solve"
@@ -119,11 +120,26 @@ func (s *sources) close(end func() error) {
 
 // open implements solve.Options.Source.
 func (s *sources) open(_ context.Context, op plan.Op) (solve.Source, error) {
+	if op, ok := op.(plan.Local); ok {
+		return s.local(op)
+	}
+	return s.remote(op)
+}
+
+// time implements plan.Options.SourceTime.
+func (s *sources) time(ctx context.Context, op plan.Op) (time.Time, error) {
+	r, err := s.remote(op)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return r.Time(ctx)
+}
+
+// remote returns what a step fetches.
+func (s *sources) remote(op plan.Op) (source.Remote, error) {
 	var r source.Remote
 	var err error
 	switch op := op.(type) {
-	case plan.Local:
-		return s.local(op)
 	case plan.HTTP:
 		r, err = source.NewHTTP(source.HTTPOptions(op), s.fetch)
 	case plan.Git:
