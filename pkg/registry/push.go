@@ -143,12 +143,17 @@ func (c *Client) putManifest(ctx context.Context, ref name.Reference, img v1.Ima
 }
 
 func blobUnknown(err error) bool {
+	return saysCode(err, transport.ManifestBlobUnknownErrorCode) || saysCode(err, transport.BlobUnknownErrorCode)
+}
+
+// saysCode reports whether a registry gave this code (distribution-spec, "Error Codes") for its refusal.
+func saysCode(err error, code transport.ErrorCode) bool {
 	var t *transport.Error
 	if !errors.As(err, &t) {
 		return false
 	}
 	for _, d := range t.Errors {
-		if d.Code == transport.ManifestBlobUnknownErrorCode || d.Code == transport.BlobUnknownErrorCode {
+		if d.Code == code {
 			return true
 		}
 	}
