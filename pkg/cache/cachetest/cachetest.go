@@ -43,12 +43,13 @@ func Run(t *testing.T, open func(t *testing.T) cache.Store) {
 	t.Run("two-writers-on-one-key", func(t *testing.T) { twoWriters(t, open) })
 }
 
-func layer(contents string) v1.Layer {
+// Layer makes a layer of bytes that are not compressed.
+func Layer(contents string) v1.Layer {
 	return static.NewLayer([]byte(contents), types.OCIUncompressedLayer)
 }
 
 func comesBack(t *testing.T, open func(t *testing.T) cache.Store) {
-	l := layer("some bytes")
+	l := Layer("some bytes")
 	below := v1.Hash{Algorithm: "sha256", Hex: "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"}
 	want := cache.Entry{Layer: l, Created: time.Unix(1700000000, 123456789).UTC(), Below: below, Step: "RUN a\nb \"c\""}
 	if err := open(t).Put(t.Context(), Key("full"), want); err != nil {
@@ -100,7 +101,7 @@ func contents(t *testing.T, l v1.Layer) []byte {
 
 func twoKeys(t *testing.T, open func(t *testing.T) cache.Store) {
 	s := open(t)
-	e := cache.Entry{Layer: layer("shared"), Created: time.Unix(1, 0)}
+	e := cache.Entry{Layer: Layer("shared"), Created: time.Unix(1, 0)}
 	for _, k := range []string{"definition", "content"} {
 		if err := s.Put(t.Context(), Key(k), e); err != nil {
 			t.Fatal(err)
@@ -116,7 +117,7 @@ func twoKeys(t *testing.T, open func(t *testing.T) cache.Store) {
 }
 
 func twoWriters(t *testing.T, open func(t *testing.T) cache.Store) {
-	layers := []v1.Layer{layer("first"), layer("second")}
+	layers := []v1.Layer{Layer("first"), Layer("second")}
 	stores := []cache.Store{open(t), open(t)}
 	var wg sync.WaitGroup
 	for i := range 20 {
