@@ -23,6 +23,9 @@ func allowed() map[string][]string {
 		"pkg/dockerfile":      leaf,
 		"pkg/cache":           leaf,
 		"pkg/cache/local":     {"pkg/cache", "pkg/rootfs", "pkg/snapshot"}, // a backend keeps layers and indexes
+		"pkg/cache/registry":  {"pkg/cache", "pkg/registry", "pkg/rootfs"},
+		"pkg/cache/blob":      {"pkg/cache", "pkg/rootfs", "pkg/snapshot"},
+		"pkg/cache/indexes":   {"pkg/cache", "pkg/rootfs"},
 		"pkg/rootfs":          leaf,
 		"pkg/registry":        leaf,
 		"pkg/progress":        leaf,
@@ -134,6 +137,24 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 		for _, word := range []string{"util", "utils", "common", "helpers", "types", "misc"} {
 			if slices.Contains(strings.Split(p.ImportPath, "/"), word) {
 				t.Errorf("%s is named after no idea", p.ImportPath)
+			}
+		}
+	}
+}
+
+// TestEmbeddersCarryNoObjectStore holds that a program that imports the front door does not carry the client
+// libraries of clouds.
+func TestEmbeddersCarryNoObjectStore(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "./pkg/build", "./pkg/cache/blob", "./pkg/cache/blob/dir")
+	cmd.Dir = repository()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		for _, heavy := range []string{"github.com/minio/", "github.com/Azure/", "golang.org/x/oauth2"} {
+			if strings.HasPrefix(dep, heavy) {
+				t.Errorf("pkg/build depends on %s", strings.TrimSpace(dep))
 			}
 		}
 	}
