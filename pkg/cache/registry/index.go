@@ -1,0 +1,153 @@
+package registry
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/gobuild-dev/gobuild/pkg/cache"
+	"github.com/gobuild-dev/gobuild/pkg/registry"
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+)
+
+// indexTag is the tag of the file index of a layer.
+func indexTag(diffID v1.Hash) string { return indexPrefix + diffID.Hex }
+
+const indexPrefix = "index-"
+
+// indexFile is the name of the only file in the layer of an index. That it is in an archive makes the image an ordinary one.
+const indexFile = "index"
+
+// maxIndex bounds an index as it is encoded. A layer of a million files has some 40 MB.
+const maxIndex = 256 << 20
+
+// Index implements rootfs.Indexes. An index that is damaged, or is that of another layer, does not exist.
+func (s *Store) Index(ctx context.Context, diffID v1.Hash) (*rootfs.Index, error) {
+	m, err := s.manifest(ctx, indexTag(diffID))
+	if err != nil {
+		if err = s.readError(err); errors.Is(err, cache.ErrMiss) {
+			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		}
+		return nil, fmt.Errorf("get index of layer %v: %w", diffID, err)
+	}
+	im, err := parseIndex(m)
+	if err == nil && im.of != diffID {
+		err = fmt.Errorf("it is that of %v", im.of)
+	}
+	var x *rootfs.Index
+	if err == nil {
+		x, err = s.readIndex(ctx, indexTag(diffID), im.layer)
+	}
+	if err != nil {
+		s.useless.Store(diffID, true)
+		s.indexed.Delete(diffID)
+		return nil, fmt.Errorf("get index of layer %v: %w: %w", diffID, fs.ErrNotExist, err)
+	}
+	return x, nil
+}
+
+// indexManifest is what the manifest of an index says.
+type indexManifest struct {
+	of      v1.Hash // the layer's diff ID
+	created time.Time
+	layer   v1.Descriptor
+}
+
+func parseIndex(m v1.Descriptor) (indexManifest, error) {
+	parsed, layer, err := parse(m)
+	if err != nil {
+		return indexManifest{}, err
+	}
+	im := indexManifest{layer: layer}
+	if layer.Size > maxIndex {
+		return im, fmt.Errorf("the index has %d bytes, more than %d", layer.Size, maxIndex)
+	}
+	if im.of, err = v1.NewHash(parsed.Annotations[indexAnnotation]); err != nil {
+		return im, fmt.Errorf("read annotation %s: %w", indexAnnotation, err)
+	}
+	if im.created, err = time.Parse(time.RFC3339Nano, parsed.Annotations[createdKey]); err != nil {
+		return im, fmt.Errorf("read annotation %s: %w", createdKey, err)
+	}
+	return im, nil
+}
+
+// readIndex reads all of the blob before it believes any of it, since its digest is known at the end.
+func (s *Store) readIndex(ctx context.Context, tag string, desc v1.Descriptor) (*rootfs.Index, error) {
+	l, err := s.client.Layer(ctx, s.tag(tag), s.o.Direction, desc, desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	rc, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { rc.Close() })()
+	defer rc.Close()
+	archive := tar.NewReader(rc)
+	if hdr, err := archive.Next(); err != nil || hdr.Name != indexFile {
+		return nil, fmt.Errorf("read archive of index: no file %q in it: %w", indexFile, err)
+	}
+	x, err := rootfs.DecodeIndex(archive)
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(io.Discard, rc)
+	return x, err
+}
+
+// PutIndex implements rootfs.Indexes. An index that is there already stays, unless it was found to be of no use.
+func (s *Store) PutIndex(ctx context.Context, diffID v1.Hash, x *rootfs.Index) error {
+	if _, known := s.indexed.Load(diffID); known {
+		return nil
+	}
+	if _, useless := s.useless.Load(diffID); !useless {
+		m, err := s.client.Manifest(ctx, s.tag(indexTag(diffID)), registry.Push)
+		if im, perr := parseIndex(m); err == nil && perr == nil && im.of == diffID {
+			s.indexed.Store(diffID, true)
+			return nil
+		}
+	}
+	l, err := indexLayer(x)
+	if err != nil {
+		return fmt.Errorf("put index of layer %v: %w", diffID, err)
+	}
+	img, err := ordinary(l, time.Now(), "index of "+diffID.String(), map[string]string{indexAnnotation: diffID.String()})
+	if err != nil {
+		return fmt.Errorf("put index of layer %v: %w", diffID, err)
+	}
+	if err := s.push(ctx, indexTag(diffID), img, l); err != nil {
+		return writeError(err)
+	}
+	s.useless.Delete(diffID)
+	s.indexed.Store(diffID, true)
+	return nil
+}
+
+// indexLayer is an archive with the index, which is compressed already.
+func indexLayer(x *rootfs.Index) (v1.Layer, error) {
+	var body, archive bytes.Buffer
+	if _, err := x.WriteTo(&body); err != nil {
+		return nil, err
+	}
+	w := tar.NewWriter(&archive)
+	hdr := &tar.Header{Typeflag: tar.TypeReg, Name: indexFile, Size: int64(body.Len()), Mode: 0o644, Format: tar.FormatPAX}
+	if err := w.WriteHeader(hdr); err != nil {
+		return nil, err
+	}
+	if _, err := body.WriteTo(w); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return static.NewLayer(archive.Bytes(), types.OCIUncompressedLayer), nil
+}
