@@ -52,21 +52,24 @@ RUN --mount=type=secret,id=file --mount=type=secret,id=env,env=TOKEN cat /run/se
 	s.env = append(s.env, "IN_ENVIRONMENT="+planted+"-env", "OF_HTTP="+planted+"-http")
 	given := []string{
 		"--secret", "id=file,src=" + secret, "--secret", "id=env,env=IN_ENVIRONMENT",
-		"--secret", "id=HTTP_AUTH_TOKEN_" + host.Host + ",env=OF_HTTP",
+		"--secret", "id=HTTP_AUTH_TOKEN_" + host.Hostname() + ",env=OF_HTTP",
 	}
-	build := func(more ...string) {
+	build := func(ends bool, more ...string) {
 		t.Helper()
 		// The last --progress counts.
-		out, _ := s.build(append(append([]string{"-v", "debug"}, given...), more...)...)
+		out, err := s.build(append(append([]string{"-v", "debug"}, given...), more...)...)
+		if ends != (err == nil) {
+			t.Errorf("gobuild %q: %v", more, err)
+		}
 		if bytes.Contains([]byte(out), []byte(planted)) {
 			t.Errorf("gobuild %q prints the secret:\n%s", more, out)
 		}
 	}
 	ref := repo(t, "1")
-	build("--target", "0", "--destination", ref, "--oci-layout-path", filepath.Join(s.dir, "layout"), "--digest-file", filepath.Join(s.dir, "digest"))
-	build("--target", "0", "--destination", ref, "--progress", "json", "--no-cache")
-	build("--progress", "json", "--no-push")
-	build("--progress", "plain", "--no-push")
+	build(true, "--target", "0", "--destination", ref, "--oci-layout-path", filepath.Join(s.dir, "layout"), "--digest-file", filepath.Join(s.dir, "digest"))
+	build(true, "--target", "0", "--destination", ref, "--progress", "json", "--no-cache")
+	build(false, "--progress", "json", "--no-push")
+	build(false, "--progress", "plain", "--no-push")
 	out, err := s.start("plan", "--context", s.context, "--insecure-pull", "--format", "json", "--secret", "id=env,env=IN_ENVIRONMENT").wait()
 	if err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func (k *call) fetch(op Op, src string) *Step {
 		Op:       op,
 		Platform: toV1(*k.s.platform),
 		Source:   k.g.file.Position(k.cmd.Location()),
-		Name:     "[internal] fetch " + shownURL(src),
+		Name:     "[internal] load " + shownURL(src),
 		Image:    bareImage(*k.s.platform),
 	}
 	k.g.steps = append(k.g.steps, step)
