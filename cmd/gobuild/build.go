@@ -22,12 +22,9 @@ type buildFlags struct {
 	registry registryFlags
 	layer    layerFlags
 	output   outputFlags
+	cache    cacheFlags
 
 	annotations                  []string
-	noCache                      bool
-	noCacheFilter                []string
-	cacheTTL                     time.Duration
-	explainCache                 bool
 	workDir, isolation, progress string
 	verbosity                    string
 	call                         string
@@ -40,11 +37,8 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 	b.output.register(f)
 	b.registry.register(f)
 	b.layer.register(f)
+	b.cache.register(f)
 	f.StringArrayVar(&b.annotations, "annotation", nil, "`name=value` to put into the manifest (repeatable)")
-	f.BoolVar(&b.noCache, "no-cache", false, "run every step anew, whatever the work directory holds")
-	f.StringSliceVar(&b.noCacheFilter, "no-cache-filter", nil, "`stage` whose steps are run anew (repeatable)")
-	f.DurationVar(&b.cacheTTL, "cache-ttl", 336*time.Hour, "how old a kept result of a step may be; 0 runs every step anew and keeps the results")
-	f.BoolVar(&b.explainCache, "explain-cache", false, "say for each stage why the first step that is run anew is")
 	f.StringVar(&b.isolation, "isolation", "auto", "how RUN is isolated: auto, overlay or directory")
 	f.StringVar(&b.call, "call", "build", "what to do: build, or print what 'gobuild check', 'outline' or 'targets' print; with ,format=json as JSON")
 	f.BoolVar(&b.check, "check", false, "the same as --call=check")
@@ -89,7 +83,7 @@ func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
 }
 
 // build builds and exports.
-func (b *buildFlags) build(ctx context.Context) error {
+func (b *buildFlags) build(ctx context.Context) (err error) {
 	o, err := b.options()
 	if err != nil {
 		return err
@@ -100,9 +94,10 @@ func (b *buildFlags) build(ctx context.Context) error {
 	}
 	defer sink.Close()
 	o.Progress = sink
-	client, err := b.registry.client(func(text string) {
+	warn := func(text string) {
 		sink.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: text})
-	})
+	}
+	client, err := b.registry.client(warn)
 	if err != nil {
 		return err
 	}
@@ -111,6 +106,11 @@ func (b *buildFlags) build(ctx context.Context) error {
 	defer context.AfterFunc(ctx, client.Close)()
 	o.Registry = client
 	if err := b.output.apply(&o); err != nil {
+		return err
+	}
+	closeCaches, err := b.cache.apply(ctx, &o, b.output.destinations, warn)
+	defer func() { err = errors.Join(err, closeCaches()) }()
+	if err != nil {
 		return err
 	}
 	result, err := build.Build(ctx, o)
@@ -136,9 +136,7 @@ func (b *buildFlags) options() (build.Options, error) {
 	errs[6] = b.given.apply(&o)
 	o.CompressionLevel = b.layer.level
 	o.Epoch, o.RewriteTimestamps = b.layer.epoch(), b.layer.rewrite || b.layer.reproducible
-	o.WorkDir, o.NoCache, o.Isolation = b.workDir, b.noCache, b.isolation
-	o.NoCacheFilter, o.ExplainCache = b.noCacheFilter, b.explainCache
-	o.CacheTTL = max(b.cacheTTL, 1) // zero is any age there
+	o.WorkDir, o.Isolation = b.workDir, b.isolation
 	return o, errors.Join(errs[:]...)
 }
 

@@ -93,9 +93,9 @@ func TestExplain(t *testing.T) {
 			"[stage-2 1/2] COPY --from=build /out / is not in the cache: its result was not kept, or has been removed",
 		}},
 		{"old", func() { w.store.age(2 * time.Hour); w.ttl = time.Hour }, text("2", "put /out y"), []string{
-			"[build 1/4] RUN counter /base is not in the cache: the result that is there is 2h0m0s old, and the limit is 1h0m0s",
-			"[other 1/2] COPY conf /conf is not in the cache: the result that is there is 2h0m0s old, and the limit is 1h0m0s",
-			"[stage-2 1/2] COPY --from=build /out / is not in the cache: the result that is there is 2h0m0s old, and the limit is 1h0m0s",
+			"[build 1/4] RUN counter /base is not in the cache: the cache entry is 2h0m0s old, which is more than 1h0m0s",
+			"[other 1/2] COPY conf /conf is not in the cache: the cache entry is 2h0m0s old, which is more than 1h0m0s",
+			"[stage-2 1/2] COPY --from=build /out / is not in the cache: the cache entry is 2h0m0s old, which is more than 1h0m0s",
 		}},
 		{"filter", func() { w.ttl, w.noCacheFilter = 0, []string{"other"} }, text("2", "put /out y"), []string{
 			"[other 1/2] COPY conf /conf is not in the cache: its stage is to be made anew",

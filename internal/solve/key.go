@@ -60,6 +60,17 @@ func (k keyHash) files(files []plan.InlineFile) {
 	}
 }
 
+// kindOf is what a cache may know about a step.
+func kindOf(op plan.Op) cache.Kind {
+	switch op.(type) {
+	case plan.Run:
+		return cache.KindRun
+	case plan.Copy:
+		return cache.KindCopy
+	}
+	return cache.KindOther
+}
+
 // Labels of what a key is chained to: a step's definition names the key of the step below; its content names the
 // layers that the step below came to.
 const (

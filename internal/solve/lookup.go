@@ -3,8 +3,6 @@ package solve
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/pkg/cache"
@@ -20,22 +18,20 @@ func (s *solver) lookUp(ctx context.Context, n *node, k cache.Key) (cache.Entry,
 	if s.o.Cache == nil {
 		return cache.Entry{}, false
 	}
+	if ttl := n.step.CacheTTL; ttl != nil {
+		ctx = cache.WithTTL(ctx, *ttl)
+	}
 	e, err := s.o.Cache.Get(ctx, k)
-	if err != nil {
-		if !errors.Is(err, cache.ErrMiss) && ctx.Err() == nil {
-			s.warn("read cache: " + err.Error())
-		}
-		return cache.Entry{}, false
+	if err == nil {
+		return e, true
 	}
-	limit := s.o.CacheTTL
-	if n.step.CacheTTL != nil {
-		limit = max(*n.step.CacheTTL, 1)
+	switch old := (*cache.ExpiredError)(nil); {
+	case errors.As(err, &old):
+		n.missed = old.Error()
+	case !errors.Is(err, cache.ErrMiss) && ctx.Err() == nil:
+		s.warn("read cache: " + err.Error())
 	}
-	if age := time.Since(e.Created); limit > 0 && age >= limit {
-		n.missed = fmt.Sprintf("the result that is there is %s old, and the limit is %s", age.Round(time.Second), limit)
-		return cache.Entry{}, false
-	}
-	return e, true
+	return cache.Entry{}, false
 }
 
 // fits says whether an entry that was found by its definition belongs on the layers that are really below the
@@ -70,7 +66,7 @@ func (s *solver) lookUpContent(ctx context.Context, n *node, layers *stack) (cac
 	if !hit {
 		return e, false, nil
 	}
-	e.Below = below
+	e.Below, e.Kind = below, kindOf(n.step.Op)
 	s.put(ctx, n.defined.value.result, e)
 	s.note(ctx, n)
 	return e, true, nil
@@ -100,7 +96,7 @@ func (s *solver) remember(ctx context.Context, n *node, layers *stack, l Layer) 
 	if err != nil {
 		return err
 	}
-	e := cache.Entry{Created: l.Created, Below: below, Step: n.step.Name}
+	e := cache.Entry{Created: l.Created, Below: below, Step: n.step.Name, Kind: kindOf(n.step.Op)}
 	if !isEmpty(l.Layer) {
 		e.Layer = l.Layer
 	}

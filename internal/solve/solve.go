@@ -33,15 +33,13 @@ type Options struct {
 	// Source returns where a step of plan.HTTP, plan.Git or plan.Local has its files from. It may be nil for plans without
 	// such steps.
 	Source func(ctx context.Context, op plan.Op) (Source, error)
-	// Cache keeps results of steps. It may be nil.
+	// Cache keeps results of steps. It may be nil. What is too old is for it to say: where a step has a limit of its own it
+	// is asked with cache.WithTTL.
 	Cache cache.Store
 	// Records remember what steps were made of. They may be nil.
 	Records Records
 	// Explain tells, by an event for each stage, why the first step that is not in the cache is not.
 	Explain bool
-	// CacheTTL is how old a result from the cache may be, counted from when it was made, unless its step says otherwise;
-	// zero is any age.
-	CacheTTL time.Duration
 	// Driver is asked for once, when the first process has to run.
 	Driver func(ctx context.Context) (sandbox.Driver, error)
 	// Mounts gives processes caches, secrets, agents and devices. It may be nil.

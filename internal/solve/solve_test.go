@@ -1,6 +1,7 @@
 package solve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,12 +101,11 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 		Plan:    p,
 		Context: tree,
 		Image:   func(_ context.Context, op plan.Pull, _ v1.Platform) (v1.Image, error) { return w.bases[op.Ref], nil },
-		Cache:   &w.store,
+		Cache:   cache.Expire(&w.store, cmp.Or(w.ttl, 1<<62)),
 		Mounts:  w.mounts,
 
-		Records:  w.records,
-		Explain:  w.records != nil,
-		CacheTTL: w.ttl,
+		Records: w.records,
+		Explain: w.records != nil,
 		Source: func(_ context.Context, op plan.Op) (Source, error) {
 			return w.sources[op.(plan.HTTP).URL], nil
 		},

@@ -87,11 +87,16 @@ func (b *bases) pull(ctx context.Context, op plan.Pull, p v1.Platform) (v1.Image
 
 // through lets a layer's bytes pass through the store. A layer that a registry can mount into another
 // repository of its own stays one.
-func (b *bases) through(l v1.Layer) v1.Layer {
+func (b *bases) through(l v1.Layer) v1.Layer { return remount(l, b.store.Through) }
+
+// whole is through for a layer of a cache, of which nothing is used before all of it is what it should be.
+func (b *bases) whole(l v1.Layer) v1.Layer { return remount(l, b.store.Whole) }
+
+func remount(l v1.Layer, f func(v1.Layer) v1.Layer) v1.Layer {
 	if m, ok := l.(*remote.MountableLayer); ok {
-		return &remote.MountableLayer{Layer: b.store.Through(m.Layer), Reference: m.Reference}
+		return &remote.MountableLayer{Layer: f(m.Layer), Reference: m.Reference}
 	}
-	return b.store.Through(l)
+	return f(l)
 }
 
 // storedImage is an image with other layer values for the same layers.

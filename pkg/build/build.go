@@ -21,11 +21,13 @@ import (
 	"github.com/gobuild-dev/gobuild/internal/solve"
 	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/dockerfile"
 	"github.com/gobuild-dev/gobuild/pkg/progress"
 	"github.com/gobuild-dev/gobuild/pkg/push"
 	"github.com/gobuild-dev/gobuild/pkg/registry"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+	"github.com/gobuild-dev/gobuild/pkg/source"
 )
 
 // Result is a finished build.
@@ -100,41 +102,63 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	if p.Epoch != nil {
 		o.Epoch = *p.Epoch // the Dockerfile's word is the more specific one
 	}
-	clamp := o.clamp()
-	results, err := solve.Solve(ctx, solve.Options{
+	c := newCaches(ctx, o, store, b)
+	defer c.wait()
+	so := o.solving(p, src, sources, store, b, c)
+	so.Finished = early(exporters)
+	for {
+		result, err := solveAndExport(ctx, o, exporters, so)
+		lost, ok := errors.AsType[*cache.LostError](err)
+		if !ok || context.Cause(ctx) != nil || !c.steps.Lose(ctx, lost.Key) {
+			return result, explain(err, file)
+		}
+		// All that was made meanwhile is in the work directory.
+		o.warnCache(fmt.Errorf("%w; its step is made anew", lost))
+	}
+}
+
+// explain shows the line of a failed step.
+func explain(err error, file *dockerfile.File) error {
+	if step, ok := errors.AsType[*StepError](err); ok {
+		step.Excerpt = file.Excerpt(step.Step.Source)
+	}
+	return err
+}
+
+func solveAndExport(ctx context.Context, o Options, exporters []push.Exporter, so solve.Options) (*Result, error) {
+	results, err := solve.Solve(ctx, so)
+	if err != nil {
+		return nil, err
+	}
+	return export(ctx, o, exporters, results[0])
+}
+
+// solving are the options of the solver, but for what concerns exporters.
+func (o Options) solving(p *plan.Plan, src *source.Context, sources *sources, store *local.Store, b *bases, c *caches) solve.Options {
+	return solve.Options{
 		Plan:    p,
 		Context: src.Tree,
 		Image:   b.pull,
 		Source:  sources.open,
-		Cache:   o.cache(store),
-
-		Records:  &records{store, o},
-		Explain:  o.ExplainCache,
-		CacheTTL: o.CacheTTL,
+		Cache:   c.steps,
+		Records: &records{store, o},
+		Explain: o.ExplainCache,
 		Driver: func(ctx context.Context) (sandbox.Driver, error) {
 			return o.driver(ctx, store)
 		},
 		Mounts:  &given{o, store},
-		Indexes: store,
+		Indexes: c.indexes,
 		Layer: snapshot.Options{
 			Compression: o.Compression,
 			Level:       o.CompressionLevel,
 			Dir:         store.TempDir(),
 			Docker:      o.DockerMediaTypes,
-			Clamp:       clamp,
+			Clamp:       o.clamp(),
 		},
 		Keep:     store.Keep,
-		Finished: early(exporters),
 		Progress: o.Progress,
 		Epoch:    o.Epoch,
-	})
-	if err != nil {
-		if step, ok := errors.AsType[*StepError](err); ok {
-			step.Excerpt = file.Excerpt(step.Step.Source)
-		}
-		return nil, err
 	}
-	return export(ctx, o, exporters, results[0])
 }
 
 // clamp is the latest time that a file in a new layer may have; zero is no limit.
@@ -148,14 +172,6 @@ func (o Options) clamp() time.Time {
 			Text: "times of files are not rewritten: set SOURCE_DATE_EPOCH to the latest that they may have"})
 	}
 	return o.Epoch
-}
-
-// cache is where results of steps are looked up and put.
-func (o Options) cache(store *local.Store) cache.Store {
-	if o.NoCache {
-		return cache.WriteOnly(store)
-	}
-	return store
 }
 
 // early hands finished layers to the exporters that can use them before the image is finished. A refusal ends the

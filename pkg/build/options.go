@@ -87,6 +87,11 @@ type Options struct {
 	// CacheTTL is how old a kept result of a step may be, counted from when it was made, unless a comment above its
 	// instruction says otherwise; zero is any age.
 	CacheTTL time.Duration
+	// CacheFrom are further places to look for results in, all at once; the first in order wins. CacheTo are further places
+	// for results, which may be the same.
+	CacheFrom, CacheTo []CacheStore
+	// NoCacheCopies keeps results of COPY and ADD in the work directory alone, NoCacheRuns those of RUN.
+	NoCacheCopies, NoCacheRuns bool
 	// ExplainCache tells, by an event for each stage, why the first step that has no kept result has none.
 	ExplainCache bool
 	// Isolation is the name of the sandbox driver, or "auto", which is also the default.

@@ -26,7 +26,19 @@ type Entry struct {
 	Below v1.Hash
 	// Step is the step as people know it, for listings.
 	Step string
+	// Kind is that of the step: KindRun, KindCopy or KindOther. It is for those who do not keep all entries, and is not kept.
+	Kind Kind
 }
+
+// Kind says what a step does.
+type Kind string
+
+// Kinds of steps.
+const (
+	KindRun   Kind = "run"  // RUN
+	KindCopy  Kind = "copy" // COPY and ADD
+	KindOther Kind = "other"
+)
 
 // ErrMiss says that a store has no entry for a key.
 var ErrMiss = errors.New("no cache entry")

@@ -20,13 +20,26 @@ import (
 // handed out while they arrive.
 func (s *Store) Through(l v1.Layer) v1.Layer { return &through{Layer: l, store: s} }
 
+// Whole is like Through, but hands nothing out before all bytes are there and have the right digest: for layers that come
+// from where somebody may have put something else.
+func (s *Store) Whole(l v1.Layer) v1.Layer { return &through{Layer: l, store: s, whole: true} }
+
 // through is a layer with other ways to its bytes. What describes it is the layer's own.
 type through struct {
 	v1.Layer
 	store *Store
+	whole bool
 }
 
-func (t *through) Compressed() (io.ReadCloser, error) { return t.store.open(t.Layer) }
+func (t *through) Compressed() (io.ReadCloser, error) {
+	rc, err := t.store.open(t.Layer)
+	if f, ok := rc.(*follower); ok && t.whole {
+		if err := f.d.wait(); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return rc, err
+}
 
 func (t *through) Uncompressed() (io.ReadCloser, error) {
 	rc, err := t.Compressed()
@@ -154,6 +167,16 @@ func (d *download) end(err error) {
 	d.done, d.err = true, err
 	d.mu.Unlock()
 	d.moved.Broadcast()
+}
+
+// wait returns when the download has ended, with its error.
+func (d *download) wait() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for !d.done {
+		d.moved.Wait()
+	}
+	return d.err
 }
 
 // follower reads a download while it grows. It reaches io.EOF only after the digest has been found right.

@@ -1,0 +1,124 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/gobuild-dev/gobuild/pkg/cache"
+	"github.com/gobuild-dev/gobuild/pkg/cache/indexes"
+	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/progress"
+	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+)
+
+// maxPuts is how many results are put into caches at a time, beside the upload of the image.
+const maxPuts = 8
+
+// CacheStore keeps results of steps in a place that other machines reach too. See the packages below pkg/cache for what
+// there is.
+type CacheStore struct {
+	// Name is what warnings call it.
+	Name string
+	// Store also keeps file indexes if it is a rootfs.Indexes. Whoever opened it closes it, after the build.
+	Store cache.Store
+}
+
+// caches are the work directory and the places besides it, as the solver sees them.
+type caches struct {
+	// steps has an end: see wait.
+	steps   *cache.Lost
+	indexes rootfs.Indexes
+
+	waits []func()
+}
+
+// newCaches puts together what a build looks in and what it fills. Trouble of a place is a warning, and told once;
+// what is put there takes its time while the build goes on.
+func newCaches(ctx context.Context, o Options, store *local.Store, b *bases) *caches {
+	c := &caches{indexes: store}
+	ttl := time.Duration(math.MaxInt64)
+	if o.CacheTTL > 0 {
+		ttl = o.CacheTTL
+	}
+	if len(o.CacheFrom)+len(o.CacheTo) == 0 {
+		c.steps = cache.NewLost(o.read(cache.Expire(store, ttl)))
+		return c
+	}
+	from, to := o.places()
+	putting := cache.NewLater(ctx, cache.Several(from, to), maxPuts, o.warnCache)
+	missing := make([]cache.Store, len(to))
+	for i, s := range to {
+		missing[i] = cache.IfMissing(s)
+	}
+	sharing := cache.NewLater(ctx, cache.Several(nil, missing), maxPuts, o.warnCache)
+	near := cache.Shared(cache.Expire(store, ttl), o.kinds(sharing))
+	far := cache.Layers(cache.Expire(o.kinds(putting), ttl), b.whole)
+	c.steps = cache.NewLost(o.read(cache.Tiered(near, far)))
+	ix := indexes.New(ctx, indexes.Options{
+		Near: store, From: indexesOf(o.CacheFrom), To: indexesOf(o.CacheTo), Report: o.warnCache,
+	})
+	c.indexes = ix
+	c.waits = []func(){putting.Wait, sharing.Wait, ix.Wait}
+	return c
+}
+
+// wait returns when all that is to be kept is.
+func (c *caches) wait() {
+	for _, wait := range c.waits {
+		wait()
+	}
+}
+
+// places are the stores to look in, and those to fill.
+func (o Options) places() (from, to []cache.Store) {
+	guarded := map[cache.Store]cache.Store{} // so that a store that is both fails once
+	guard := func(p CacheStore) cache.Store {
+		if guarded[p.Store] == nil {
+			guarded[p.Store] = cache.Reported(cache.NewBreaker(p.Store), func(err error) {
+				o.warnCache(fmt.Errorf("cache %s: %w", p.Name, err))
+			})
+		}
+		return guarded[p.Store]
+	}
+	for _, p := range o.CacheFrom {
+		from = append(from, guard(p))
+	}
+	for _, p := range o.CacheTo {
+		to = append(to, guard(p))
+	}
+	return from, to
+}
+
+// read lets a store be read unless every step is to be made anew.
+func (o Options) read(s cache.Store) cache.Store {
+	if o.NoCache {
+		return cache.WriteOnly(s)
+	}
+	return s
+}
+
+// kinds puts those steps into s that are to be there.
+func (o Options) kinds(s cache.Store) cache.Store {
+	if !o.NoCacheCopies && !o.NoCacheRuns {
+		return s
+	}
+	return cache.Only(s, func(e cache.Entry) bool {
+		return (e.Kind != cache.KindRun || !o.NoCacheRuns) && (e.Kind != cache.KindCopy || !o.NoCacheCopies)
+	})
+}
+
+func indexesOf(places []CacheStore) (list []rootfs.Indexes) {
+	for _, p := range places {
+		if x, ok := p.Store.(rootfs.Indexes); ok {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// warnCache tells of trouble that makes a build slower and not fail.
+func (o Options) warnCache(err error) {
+	o.Progress.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: err.Error()})
+}
