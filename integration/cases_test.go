@@ -85,7 +85,11 @@ func subjects(c *casefile.Case) []subject {
 	for _, driver := range drivers {
 		work := filepath.Join(world.dir, "work-"+driver)
 		out = append(out, subject{driver, func(ctx context.Context, t *testing.T, j parts.Job) error {
-			_, err := runGobuild(ctx, t, append(args(j, work), "--isolation", driver)...)
+			more, err := j.Gobuild()
+			if err != nil {
+				return err
+			}
+			_, err = runGobuildIn(ctx, t, j.Env, append(append(args(j, work), "--isolation", driver), more...)...)
 			return err
 		}})
 	}
@@ -94,11 +98,7 @@ func subjects(c *casefile.Case) []subject {
 
 func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer) {
 	ctx := t.Context()
-	dirs := lay(t, c)
-	job := parts.Job{
-		Context: dirs.Context, Dockerfile: c.Dockerfile, Target: c.Target, Platform: c.Platform,
-		BuildArgs: c.BuildArgs, Labels: c.Labels, RewriteTimestamp: c.RewriteTimestamp,
-	}
+	job := lay(t, c)
 	job.Destination = registry(t).Addr + "/cases/" + c.Name + ":oracle"
 	err := buildkit(t).Build(ctx, job)
 	switch {
@@ -200,11 +200,16 @@ func args(j parts.Job, workDir string) []string {
 
 // runGobuild runs the program and returns what it printed. It has a home of its own.
 func runGobuild(ctx context.Context, t *testing.T, args ...string) (string, error) {
+	return runGobuildIn(ctx, t, nil, args...)
+}
+
+// runGobuildIn is runGobuild with more variables in the environment.
+func runGobuildIn(ctx context.Context, t *testing.T, env []string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, gobuild(t), args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir)
+	cmd.Env = append(append(os.Environ(), "HOME="+cmd.Dir), env...)
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("gobuild %s: %w\n%s", strings.Join(args, " "), err, out.String())
 	}
@@ -218,49 +223,6 @@ func expectMessage(t *testing.T, text string, err error) {
 	} else if !*selfCheck && !strings.Contains(err.Error(), text) {
 		t.Errorf("gobuild's message lacks %q: %v", text, err)
 	}
-}
-
-// lay writes a case's files, after it has made the images that they refer to.
-func lay(t *testing.T, c *casefile.Case) casefile.Dirs {
-	ctx := t.Context()
-	refs := map[string]string{"registry": registry(t).Addr, "busybox": busybox(t)}
-	if c.Mentions("{{debian}}") {
-		refs["debian"] = debian(t)
-	}
-	for _, i := range c.Images {
-		refs[i.Name] = fmt.Sprintf("%s/cases/%s/%s:1", registry(t).Addr, c.Name, i.Name)
-	}
-	for _, b := range c.Bases {
-		refs[b.Name] = fmt.Sprintf("%s/cases/%s/%s:1", registry(t).Addr, c.Name, b.Name)
-	}
-	dirs, err := c.Lay(t.TempDir(), refs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range c.Images {
-		var layers []v1.Layer
-		for _, file := range i.Layers {
-			l, err := parts.Layer(dirs.Path(file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			layers = append(layers, l)
-		}
-		img, err := parts.Image(layers...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := parts.Push(ctx, refs[i.Name], img); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, b := range c.Bases {
-		job := parts.Job{Context: dirs.Context, Dockerfile: b.Dockerfile, Destination: refs[b.Name]}
-		if err := buildkit(t).Build(ctx, job); err != nil {
-			t.Fatalf("base %s: %v", b.Name, err)
-		}
-	}
-	return dirs
 }
 
 // pull opens an image in a registry; its layers are read when they are asked for.

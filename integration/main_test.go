@@ -63,6 +63,8 @@ type parkedWorld struct {
 	registry part[*parts.Registry]
 	buildkit part[*parts.BuildKit]
 	gobuild  part[string]
+	web      part[*parts.Web]
+	agent    part[*parts.Agent]
 	bases    [2]part[string]
 }
 
@@ -115,6 +117,27 @@ func buildkit(t testing.TB) *parts.BuildKit {
 			world.atEnd(b.Stop)
 		}
 		return b, err
+	})
+}
+
+// web serves files and repositories.
+func web(t testing.TB) *parts.Web {
+	return world.web.get(t, func(ctx context.Context) (*parts.Web, error) {
+		w, err := parts.StartWeb(ctx, filepath.Join(world.dir, "repositories"))
+		if err == nil {
+			world.atEnd(w.Stop)
+		}
+		return w, err
+	})
+}
+
+func agent(t testing.TB) *parts.Agent {
+	return world.agent.get(t, func(ctx context.Context) (*parts.Agent, error) {
+		a, err := parts.StartAgent(ctx, filepath.Join(world.dir, "agent"))
+		if err == nil {
+			world.atEnd(a.Stop)
+		}
+		return a, err
 	})
 }
 

@@ -28,7 +28,7 @@ func archive(compression, file, dir string, root bool) error {
 		if err != nil || path == dir && !root {
 			return err
 		}
-		h, err := header(dir, path, e, names)
+		h, err := tarHeader(dir, path, e, names)
 		if err != nil {
 			return err
 		}
@@ -58,8 +58,8 @@ func archive(compression, file, dir string, root bool) error {
 	return write(file, string(data))
 }
 
-// header describes one file. names holds the first name of each inode with several.
-func header(dir, path string, e fs.DirEntry, names map[uint64]string) (*tar.Header, error) {
+// tarHeader describes one file. names holds the first name of each inode with several.
+func tarHeader(dir, path string, e fs.DirEntry, names map[uint64]string) (*tar.Header, error) {
 	fi, err := e.Info()
 	if err != nil {
 		return nil, err

@@ -26,6 +26,23 @@
 //	mkdir MODE PATH | chmod MODE PATH | chown UID:GID PATH | mtime TIME PATH | setxattr NAME VALUE PATH
 //	write PATH DATA | fill SIZE PATH | remove PATH
 //	symlink TARGET PATH | link OLD NEW | mkfifo MODE PATH | mknod MODE c|b MAJOR MINOR PATH | mksock PATH
+//	secret ID env VALUE | secret ID file PATH | ssh ID
+//	    what the build may use: a secret, and an agent that holds one key
+//	allow-entitlement X | option KEY VALUE
+//	    options of the build; KEY is BuildKit's name of it
+//	build-context NAME VALUE
+//	    a named context: the path of a directory, oci-layout://PATH, or a URL of another kind
+//	http NAME PATH [etag=TAG] [last-modified=TIME] [disposition=FILE]
+//	    {{http}}/NAME is the file PATH, with these headers
+//	redirect NAME URL
+//	    {{http}}/NAME leads to URL
+//	git NAME commit DIR | git NAME submodule PATH OTHER
+//	    {{git}}/NAME.git is a repository whose next commit has the files of DIR, or the last commit of the
+//	    repository OTHER at PATH besides; the n-th commit is dated n hours after the beginning of 2022
+//	git NAME branch B | git NAME tag T | git NAME annotate T
+//	    what follows is for the branch B, which begins with "main"; a tag, and one that is an object
+//	oci-layout PATH NAME
+//	    PATH is an OCI layout of the image {{NAME}}, tagged "latest"
 //	tar [none|gzip|bzip2|xz|zstd] PATH DIR
 //	    an archive of what is in DIR; a DIR that ends in "/." has an entry of its own
 //	gzip PATH
@@ -35,7 +52,8 @@
 //	append TEXT PATH
 //	    writes more to a file
 //
-// In every file, {{NAME}} is replaced by the reference of an image. Unless a directive says otherwise all files have
+// In every file and directive, {{NAME}} is replaced by the reference of an image. {{http}} and {{git}} are URLs of servers
+// that are the case's own; repositories are made of what the directives for files leave. Unless a directive says otherwise all files have
 // mode 0644, all directories 0755, and the time that they bear lies in the past and is no whole second.
 package casefile
 
@@ -72,6 +90,12 @@ type Case struct {
 	Exceptions map[string]string
 	Images     []Image
 	Bases      []Base
+	Layouts    []Layout
+	Grants     Grants
+	Contexts   []Named
+	Options    []Named
+	Files      []WebFile
+	Commits    []GitStep
 
 	archive *txtar.Archive
 	ops     []op
@@ -111,6 +135,11 @@ func Read(file string) (*Case, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Parse(file, data)
+}
+
+// Parse parses a case. file is the name of its file, which need not exist.
+func Parse(file string, data []byte) (*Case, error) {
 	c := &Case{
 		Name:       strings.TrimSuffix(filepath.Base(file), ".txtar"),
 		Dockerfile: "Dockerfile",
@@ -152,61 +181,6 @@ func split(line string) ([]string, error) {
 		words, line = append(words, word), line[len(q):]
 	}
 	return words, nil
-}
-
-func (c *Case) directive(line int, words []string) error {
-	name, args := words[0], words[1:]
-	want, ok := map[string]int{"build-arg": 1, "target": 1, "label": 1, "platform": 1, "dockerfile": 1, "fail": 1, "allow": 2, "base": 2, "exact-times": 0, "rewrite-timestamp": 0, "refuse": 2, "except": 2}[name]
-	if ok && len(args) != want {
-		return fmt.Errorf("%s: want %d words, got %d", name, want, len(args))
-	}
-	switch name {
-	case "build-arg":
-		c.BuildArgs = append(c.BuildArgs, args[0])
-	case "target":
-		c.Target = args[0]
-	case "label":
-		c.Labels = append(c.Labels, args[0])
-	case "platform":
-		c.Platform = args[0]
-	case "dockerfile":
-		c.Dockerfile = args[0]
-	case "fail":
-		if c.Fail = args[0]; c.Fail == "" {
-			return fmt.Errorf("fail: want a text")
-		}
-	case "rewrite-timestamp":
-		c.RewriteTimestamp = true
-	case "exact-times":
-		c.ExactTimes = true
-	case "except":
-		c.Exceptions[args[0]] = args[1]
-	case "refuse":
-		c.Refuse = &Refusal{Entry: args[0], Text: args[1]}
-	case "allow":
-		re, err := regexp.Compile(args[1])
-		if err != nil {
-			return err
-		}
-		c.Allows = append(c.Allows, Allow{Entry: args[0], Pattern: re})
-	case "base":
-		c.Bases = append(c.Bases, Base{Name: args[0], Dockerfile: args[1]})
-	case "image":
-		if len(args) < 2 {
-			return fmt.Errorf("image: want a name and layers")
-		}
-		c.Images = append(c.Images, Image{Name: args[0], Layers: args[1:]})
-	default:
-		n, ok := arity[name]
-		if !ok {
-			return fmt.Errorf("unknown directive %q", name)
-		}
-		if len(args) != n {
-			return fmt.Errorf("%s: want %d words, got %d", name, n, len(args))
-		}
-		c.ops = append(c.ops, op{line, words})
-	}
-	return nil
 }
 
 // Entries are the headings of docs/differences.md that the case refers to.

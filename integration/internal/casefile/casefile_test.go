@@ -3,6 +3,7 @@ package casefile
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -73,8 +74,55 @@ in
 	}
 }
 
+func TestWhatIsBesideTheContext(t *testing.T) {
+	c, err := read(t, `secret a env "x y"
+secret b file aside/b
+ssh default
+build-context n docker-image://{{base}}
+option add-hosts h=1.2.3.4
+allow-entitlement network.host
+http f aside/f etag=1 last-modified=2001-01-01T02:00:00+02:00
+redirect g {{http}}/f
+git r commit aside/r
+git r submodule m other
+oci-layout aside/l base
+-- Dockerfile --
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Lay(t.TempDir(), map[string]string{"base": "host/image", "http": "http://here"}); err != nil {
+		t.Fatal(err)
+	}
+	wantGrants := Grants{
+		EnvSecrets: []Named{{"a", "x y"}}, FileSecrets: []Named{{"b", "aside/b"}},
+		Agents: []string{"default"}, Entitlements: []string{"network.host"},
+	}
+	if !reflect.DeepEqual(c.Grants, wantGrants) {
+		t.Errorf("grants %v, want %v", c.Grants, wantGrants)
+	}
+	if want := []Named{{"n", "docker-image://host/image"}}; !slices.Equal(c.Contexts, want) {
+		t.Errorf("named contexts %v, want %v", c.Contexts, want)
+	}
+	wantFiles := []WebFile{
+		{Name: "f", Path: "aside/f", Headers: []Named{{"ETag", `"1"`}, {"Last-Modified", "Mon, 01 Jan 2001 00:00:00 GMT"}}},
+		{Name: "g", Redirect: "http://here/f"},
+	}
+	if !reflect.DeepEqual(c.Files, wantFiles) {
+		t.Errorf("files %v, want %v", c.Files, wantFiles)
+	}
+	wantCommits := []GitStep{{"r", "commit", []string{"aside/r"}}, {"r", "submodule", []string{"m", "other"}}}
+	if !reflect.DeepEqual(c.Commits, wantCommits) {
+		t.Errorf("commits %v, want %v", c.Commits, wantCommits)
+	}
+	if want := []Layout{{"aside/l", "base"}}; !slices.Equal(c.Layouts, want) {
+		t.Errorf("layouts %v, want %v", c.Layouts, want)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
-	for _, line := range []string{"nonsense x", "chmod 0644", "fail \"\"", "allow entry (", "write x \"open"} {
+	for _, line := range []string{"nonsense x", "chmod 0644", "fail \"\"", "allow entry (", "write x \"open",
+		"secret id vault x", "http f f colour=red", "http f f last-modified=noon", "git r commit", "git r rebase x", "git r submodule x", "ssh"} {
 		if _, err := read(t, line+"\n-- Dockerfile --\n"); err == nil || !strings.Contains(err.Error(), "some-trap.txtar:1: ") {
 			t.Errorf("%q gives %v, want an error with its line", line, err)
 		}

@@ -90,6 +90,7 @@ func (c *Case) Lay(dir string, refs map[string]string) (Dirs, error) {
 		pairs = append(pairs, "{{"+name+"}}", ref)
 	}
 	replacer := strings.NewReplacer(pairs...)
+	c.replace(replacer)
 	for _, f := range c.archive.Files {
 		if err := write(d.Path(f.Name), replacer.Replace(string(f.Data))); err != nil {
 			return Dirs{}, err
@@ -114,6 +115,21 @@ func (c *Case) Lay(dir string, refs map[string]string) (Dirs, error) {
 		}
 	}
 	return d, settle(dir, times)
+}
+
+// replace puts references into directives that change no file.
+func (c *Case) replace(r *strings.Replacer) {
+	for _, list := range [][]Named{c.Contexts, c.Options} {
+		for i := range list {
+			list[i].Value = r.Replace(list[i].Value)
+		}
+	}
+	for i, arg := range c.BuildArgs {
+		c.BuildArgs[i] = r.Replace(arg)
+	}
+	for i := range c.Files {
+		c.Files[i].Redirect = r.Replace(c.Files[i].Redirect)
+	}
 }
 
 func write(path, data string) error {
