@@ -24,7 +24,7 @@ type Job struct {
 	Secrets, SSH []string
 	Entitlements []string
 	// Env is what the program's environment has besides the test's own.
-	Env []string
+	Env              []string
 	RewriteTimestamp bool
 	// Destination is where the image is pushed; empty pushes nothing.
 	Destination string
