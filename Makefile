@@ -1,6 +1,6 @@
 # Everything needs Go, and root or sudo where packages are missing. See scripts/setup for what is installed.
 
-.PHONY: build demo test lint bench setup clean
+.PHONY: build demo test fuzz-oracle lint bench setup clean
 
 build: ## the program, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/gobuild ./cmd/gobuild
@@ -13,6 +13,9 @@ setup: ## what tests need
 
 test: ## vet and all tests, the comparison with BuildKit among them
 	scripts/test
+
+fuzz-oracle: ## random builds with gobuild and BuildKit, for TIME=10m from SEED=...
+	TIME='$(TIME)' SEED='$(SEED)' scripts/fuzz-oracle
 
 lint: ## linters and known vulnerabilities
 	scripts/lint
