@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -15,20 +17,8 @@ import (
 
 // FuzzNew holds that whatever the Dockerfile and the config of its bases, there is a sound plan or an error with a place.
 func FuzzNew(f *testing.F) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, file := range files {
-		a, err := txtar.ParseFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		for _, part := range a.Files {
-			if part.Name == "Dockerfile" {
-				f.Add(part.Data, baseConfig)
-			}
-		}
+	for _, data := range dockerfiles(f) {
+		f.Add(data, baseConfig)
 	}
 	f.Add([]byte("FROM a\nRUN x\n"), `{"config":{"Env":["A","=",""],"OnBuild":["RUN x","COPY --from=y / /","# check=skip=x\nRUN y"],"WorkingDir":"x","User":":"}}`)
 	f.Fuzz(func(t *testing.T, data []byte, config string) {
@@ -42,6 +32,8 @@ func FuzzNew(f *testing.F) {
 			Platforms:     []v1.Platform{amd64, {OS: "linux", Architecture: "arm64"}},
 			BuildArgs:     map[string]string{"A": "a", "http_proxy": "p"},
 			Ignore:        []string{"a*"},
+			Contexts:      map[string]string{"other": "dir", "image": "docker-image://a", "b": "target:0"},
+			Allow:         []string{AllowInsecure, AllowDevice},
 		}
 		fuzzLook(t, file, o)
 		p, err := New(t.Context(), file, o)
@@ -86,4 +78,27 @@ func fuzzLook(t *testing.T, file *dockerfile.File, o Options) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// dockerfiles are those of this package's own tests and of the cases that whole builds are compared with.
+func dockerfiles(f *testing.F) [][]byte {
+	var all [][]byte
+	for _, pattern := range []string{"testdata/*.txtar", "../../integration/cases/*.txtar"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			f.Fatalf("no files %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			for _, part := range a.Files {
+				if strings.HasSuffix(part.Name, "Dockerfile") {
+					all = append(all, bytes.ReplaceAll(bytes.ReplaceAll(part.Data, []byte("{{"), []byte("x")), []byte("}}"), nil))
+				}
+			}
+		}
+	}
+	return all
 }

@@ -141,7 +141,7 @@ func checkPlan(t *testing.T, p *Plan) {
 		var below int
 		if s.Base == nil {
 			switch s.Op.(type) {
-			case Pull, Scratch:
+			case Pull, Scratch, HTTP, Git, Local:
 			default:
 				t.Fatalf("step %d, a %T, has no base", s.ID, s.Op)
 			}
