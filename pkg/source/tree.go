@@ -77,7 +77,27 @@ func (t *tree) Open(name string) (fs.File, error) {
 	if err := t.check("open", name, false); err != nil {
 		return nil, err
 	}
-	return t.all.Open(name)
+	f, err := t.all.Open(name)
+	if err != nil || t.modified.IsZero() {
+		return f, err
+	}
+	return dated{f, t.modified}, nil
+}
+
+// dated is an open file that bears another time than on disk. Readers ask for it to see whether a file has changed since it
+// was described.
+type dated struct {
+	fs.File
+	modified time.Time
+}
+
+// Now returns the size that the file has by now, and the time that it bears.
+func (d dated) Now() (size int64, modTime time.Time, err error) {
+	fi, err := d.Stat()
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	return fi.Size(), d.modified, nil
 }
 
 // ReadLink returns the target of a symbolic link.
