@@ -137,6 +137,9 @@ func (m *mounted) secret(ctx context.Context, mount plan.Mount) (sandbox.MountSo
 	case errors.Is(err, fs.ErrNotExist) && mount.Required:
 		return nil, fmt.Errorf("secret %s: not found: give it with --secret id=%s,src=FILE or --secret id=%s,env=VARIABLE", id, id, id)
 	case errors.Is(err, fs.ErrNotExist):
+		if mount.Env != "" { // BuildKit sets the variable whatever it is to hold
+			m.env = append(m.env, mount.Env+"=")
+		}
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("read secret %s: %w", id, err)
