@@ -1,9 +1,11 @@
 package main
 
 import (
+	"net"
 	"os"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 	"github.com/tonistiigi/go-csvvalue"
 
@@ -13,7 +15,8 @@ import (
 // givenFlags say what steps get besides files: further contexts, secrets, ssh agents, entitlements.
 type givenFlags struct {
 	contexts, secrets, agents, allow []string
-	hostname                         string
+	hostname, shmSize                string
+	hosts                            []string
 }
 
 func (g *givenFlags) register(f *pflag.FlagSet) {
@@ -22,12 +25,22 @@ func (g *givenFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&g.agents, "ssh", nil, "`ID[=SOCKET|=KEY[,KEY...]]` of an agent for RUN --mount=type=ssh; default is that of SSH_AUTH_SOCK (repeatable)")
 	f.StringArrayVar(&g.allow, "allow", nil, "`entitlement` that RUN may ask for: security.insecure, network.host, device or device=NAME (repeatable)")
 	f.StringVar(&g.hostname, "hostname", "", "name of the machine that RUN sees (default buildkitsandbox)")
+	f.StringArrayVar(&g.hosts, "add-host", nil, "`name:address` that RUN finds in /etc/hosts (repeatable)")
+	f.StringVar(&g.shmSize, "shm-size", "", "`size` of the /dev/shm that RUN sees, such as 1g (default 64m)")
 }
 
 // apply puts what the flags say into o.
 func (g *givenFlags) apply(o *build.Options) error {
 	o.Hostname = g.hostname
 	var err error
+	if o.Hosts, err = parseHosts(g.hosts); err != nil {
+		return err
+	}
+	if g.shmSize != "" {
+		if o.ShmSize, err = units.RAMInBytes(g.shmSize); err != nil || o.ShmSize <= 0 {
+			return usagef("--shm-size %q is not a size such as 1g", g.shmSize)
+		}
+	}
 	if o.Contexts, err = pairs("build-context", g.contexts); err != nil {
 		return err
 	}
@@ -64,6 +77,22 @@ func (g *givenFlags) apply(o *build.Options) error {
 		}
 	}
 	return nil
+}
+
+// parseHosts turns name:address and name=address into lines of /etc/hosts.
+func parseHosts(words []string) (lines []string, err error) {
+	for _, word := range words {
+		i := strings.IndexAny(word, ":=")
+		if i <= 0 {
+			return nil, usagef("--add-host %q is not of the form name:address", word)
+		}
+		name, address := word[:i], strings.Trim(word[i+1:], "[]")
+		if net.ParseIP(address) == nil {
+			return nil, usagef("--add-host %q: %q is not an address", word, address)
+		}
+		lines = append(lines, address+" "+name)
+	}
+	return lines, nil
 }
 
 // parseSecret reads the value of --secret, as docker build has it. One without a source is the variable of its name if

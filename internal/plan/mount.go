@@ -55,6 +55,9 @@ func (k *call) runMounts(c *instructions.RunCommand) (mounts []Mount, agent stri
 		}
 		mounts = append(mounts, mount)
 	}
+	if size := k.g.opts.ShmSize; size > 0 {
+		mounts = append(mounts, Mount{Type: MountTmpfs, Target: "/dev/shm", Size: size})
+	}
 	slices.SortStableFunc(mounts, func(a, b Mount) int { return cmp.Compare(a.Target, b.Target) })
 	return mounts, agent, nil
 }

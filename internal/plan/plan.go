@@ -102,6 +102,8 @@ type (
 		Network string `json:"network,omitempty"`
 		// Hostname is empty for the default.
 		Hostname string `json:"hostname,omitempty"`
+		// Hosts are further lines of /etc/hosts: an address, a blank and a name.
+		Hosts []string `json:"hosts,omitempty"`
 		// Insecure is --security=insecure.
 		Insecure bool     `json:"insecure,omitempty"`
 		Devices  []Device `json:"devices,omitempty"`
@@ -338,6 +340,10 @@ type Options struct {
 	NoCacheFilter []string
 	// Hostname is what processes see as the name of the machine; empty is the default of the sandbox.
 	Hostname string
+	// Hosts are further lines of /etc/hosts for processes: an address, a blank and a name.
+	Hosts []string
+	// ShmSize is the size of their /dev/shm in bytes; 0 is the default of the sandbox.
+	ShmSize int64
 	// Allow lists what RUN may be given besides the usual: AllowInsecure, AllowDevice, or AllowDevice, "=" and the name of
 	// one device.
 	Allow []string

@@ -41,6 +41,7 @@ func (k *call) runCommand(c *instructions.RunCommand) error {
 		User:     k.s.user,
 		Network:  instructions.GetNetwork(c),
 		Hostname: k.g.opts.hostname(),
+		Hosts:    k.g.opts.Hosts,
 		Insecure: instructions.GetSecurity(c) == instructions.SecurityInsecure,
 		Files:    files,
 		Mounts:   mounts,

@@ -259,6 +259,10 @@ func runKey(by, base, mounts string, step *plan.Step, op plan.Run) cache.Key {
 	k.field("user", op.User)
 	k.field("network", op.Network)
 	k.field("hostname", op.Hostname)
+	for _, line := range op.Hosts {
+		_, name, _ := strings.Cut(line, " ")
+		k.field("host", name) // whatever its address is
+	}
 	k.field("insecure", fmt.Sprint(op.Insecure))
 	for _, d := range op.Devices {
 		k.field("device", d.Name)

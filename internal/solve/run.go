@@ -57,6 +57,7 @@ func process(op plan.Run, out *output) sandbox.Process {
 		Dir:      op.Dir,
 		User:     op.User,
 		Hostname: op.Hostname,
+		Hosts:    op.Hosts,
 		Insecure: op.Insecure,
 		Stdout:   out.stream(1),
 		Stderr:   out.stream(2),

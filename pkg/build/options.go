@@ -57,6 +57,10 @@ type Options struct {
 	Allow []string
 	// Hostname is the name of the machine that processes see.
 	Hostname string
+	// Hosts are further lines of the /etc/hosts that processes see: an address, a blank and a name.
+	Hosts []string
+	// ShmSize is the size of the /dev/shm that processes see, in bytes; 0 is 64 MiB.
+	ShmSize int64
 	// Labels are added to the image.
 	Labels map[string]string
 	// Annotations are put into the manifest.

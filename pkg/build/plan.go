@@ -72,6 +72,8 @@ func (o Options) plan(src *source.Context, s *sources, b *bases) plan.Options {
 		Ignore:        src.Ignore,
 		Contexts:      o.Contexts,
 		Hostname:      o.Hostname,
+		Hosts:         o.Hosts,
+		ShmSize:       o.ShmSize,
 		Allow:         o.Allow,
 		NoCacheFilter: o.NoCacheFilter,
 		Bases:         b,

@@ -36,6 +36,15 @@ func Prune(ctx context.Context, p PruneOptions) (local.Pruned, error) {
 	return local.Prune(ctx, o.WorkDir, local.PruneOptions{KeepFor: p.KeepFor, KeepBytes: p.KeepBytes, Layers: k, Remove: k.removeCache})
 }
 
+// OpenWorkDir opens a work directory, to look at what it keeps; empty is the default one. The caller closes it.
+func OpenWorkDir(ctx context.Context, dir string) (*local.Store, error) {
+	o, err := Options{WorkDir: dir}.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return local.Open(ctx, o.WorkDir)
+}
+
 // keepers are all drivers that keep layers, as the store sees them.
 type keepers []sandbox.Keeper
 

@@ -88,6 +88,13 @@ func (u *upperWalk) directory(c candidate, lower *union.Node) error {
 	if !lower.IsDir() {
 		lower = nil
 	}
+	if opaque && lower != nil {
+		empty, err := lower.IsEmpty()
+		if err != nil {
+			return err
+		}
+		opaque = !empty // a directory that was removed and made again hides nothing then
+	}
 	kind, same := snapshot.Add, false
 	switch {
 	case lower == nil:

@@ -5,6 +5,7 @@ package union
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +85,31 @@ func (n *Node) Lookup(name string) (*Node, error) {
 		}
 	}
 	return found, nil
+}
+
+// IsEmpty reports whether the directory n has no files.
+func (n *Node) IsEmpty() (bool, error) {
+	hidden := map[string]bool{}
+	for _, dir := range n.dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return false, fmt.Errorf("list directory: %w", err)
+		}
+		for _, e := range entries {
+			if hidden[e.Name()] {
+				continue
+			}
+			var st unix.Stat_t
+			if err := unix.Lstat(dir+"/"+e.Name(), &st); err != nil {
+				return false, fmt.Errorf("look up %q: %w", dir+"/"+e.Name(), err)
+			}
+			if !IsWhiteout(&st) {
+				return false, nil
+			}
+			hidden[e.Name()] = true
+		}
+	}
+	return true, nil
 }
 
 // IsWhiteout reports whether a file stands for the absence of one.
