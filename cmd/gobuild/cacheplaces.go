@@ -34,6 +34,7 @@ type cacheFlags struct {
 	repo         string
 	noPush       bool
 	copies, runs bool
+	bases        []string
 }
 
 func (c *cacheFlags) register(f *pflag.FlagSet) {
@@ -46,6 +47,7 @@ func (c *cacheFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.kaniko, "cache", false, "look for results in the repository --cache-repo, and keep them there")
 	f.StringVar(&c.repo, "cache-repo", "", "`repository` for --cache, or oci:DIRECTORY (default the first destination's name and /cache)")
 	f.BoolVar(&c.noPush, "no-push-cache", false, "only look in --cache-repo")
+	f.StringArrayVar(&c.bases, "cache-dir", nil, "`directory` that 'gobuild warm --cache-dir' has filled with base images (repeatable)")
 	f.BoolVar(&c.copies, "cache-copy-layers", true, "keep results of COPY and ADD in other places than the work directory too")
 	f.BoolVar(&c.runs, "cache-run-layers", true, "keep results of RUN in other places than the work directory too")
 }
@@ -119,6 +121,7 @@ func (c *cacheFlags) apply(ctx context.Context, o *build.Options, destinations [
 	if o.CacheFrom, err = opened.all(ctx, from, cache.From); err != nil {
 		return opened.Close, err
 	}
+	o.BaseDirs = c.bases
 	o.NoCacheCopies, o.NoCacheRuns = !c.copies, !c.runs
 	return opened.Close, nil
 }

@@ -24,7 +24,7 @@ It needs no daemon and no privileges: RUN instructions run in the best sandbox t
   gobuild --target binaries --output type=local,dest=./bin`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
-	root.AddCommand(newCheck(log), newOutline(log), newTargets(log), newPlan(log), newCache(log), newPrune(), newDoctor(), newVersion())
+	root.AddCommand(newCheck(log), newOutline(log), newTargets(log), newPlan(log), newCache(log), newWarm(log), newPrune(), newDoctor(), newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -23,6 +23,7 @@ const layoutPrefix = "oci-layout://"
 type bases struct {
 	client *registry.Client
 	store  *local.Store // nil while only planning
+	dirs   []string     // OCI layouts in which layers may be
 
 	mu    sync.Mutex
 	found map[baseKey]func() (v1.Image, error)
@@ -30,8 +31,8 @@ type bases struct {
 
 type baseKey struct{ ref, platform string }
 
-func newBases(c *registry.Client, s *local.Store) *bases {
-	return &bases{client: c, store: s, found: map[baseKey]func() (v1.Image, error){}}
+func newBases(c *registry.Client, s *local.Store, dirs []string) *bases {
+	return &bases{client: c, store: s, dirs: dirs, found: map[baseKey]func() (v1.Image, error){}}
 }
 
 // Base implements plan.Bases.
@@ -87,7 +88,14 @@ func (b *bases) pull(ctx context.Context, op plan.Pull, p v1.Platform) (v1.Image
 
 // through lets a layer's bytes pass through the store. A layer that a registry can mount into another
 // repository of its own stays one.
-func (b *bases) through(l v1.Layer) v1.Layer { return remount(l, b.store.Through) }
+func (b *bases) through(l v1.Layer) v1.Layer {
+	return remount(l, func(l v1.Layer) v1.Layer {
+		if len(b.dirs) > 0 {
+			l = &nearby{l, b.dirs}
+		}
+		return b.store.Through(l)
+	})
+}
 
 // whole is through for a layer of a cache, of which nothing is used before all of it is what it should be.
 func (b *bases) whole(l v1.Layer) v1.Layer { return remount(l, b.store.Whole) }

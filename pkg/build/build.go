@@ -68,7 +68,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	result, err := build(ctx, o, exporters, store, newBases(client, store))
+	result, err := build(ctx, o, exporters, store, newBases(client, store, o.BaseDirs))
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause // whatever broke because of it, such as a connection that was closed
 	}

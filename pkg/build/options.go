@@ -84,6 +84,8 @@ type Options struct {
 	// WorkDir is where layers and results of steps are kept between builds. Several builds may share it. Empty
 	// is "gobuild" in the user's cache directory.
 	WorkDir string
+	// BaseDirs are OCI layouts, such as Warm fills, in which layers of base images are looked for before they are fetched.
+	BaseDirs []string
 	// NoCache makes every step anew. Results are still kept for later builds.
 	NoCache bool
 	// NoCacheFilter names stages whose steps are made anew.

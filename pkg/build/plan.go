@@ -54,7 +54,7 @@ func look[T any](ctx context.Context, o Options, ask func(context.Context, *dock
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, file, o.plan(src, sources, newBases(client, nil)))
+	return ask(ctx, file, o.plan(src, sources, newBases(client, nil, nil)))
 }
 
 // plan are the options of the plan.
