@@ -115,6 +115,9 @@ func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer) {
 			}
 			job := job
 			job.Destination = registry(t).Addr + "/cases/" + c.Name + ":" + s.name
+			if s.name == "overlay" {
+				job.CacheTo = registry(t).Addr + "/cases/" + c.Name + "/steps"
+			}
 			err := s.build(ctx, t, job)
 			if c.Fail != "" {
 				expectMessage(t, c.Fail, err)
@@ -152,25 +155,45 @@ func compareImages(ctx context.Context, t *testing.T, c *casefile.Case, comparer
 	}
 }
 
-// sameAgain builds once more, now that all steps are known, and expects the digest of the first time.
+// sameAgain builds once more, now that all steps are known, and on a machine that has nothing but a cache in a registry,
+// and expects the digest of the first time.
 func sameAgain(ctx context.Context, t *testing.T, s subject, j parts.Job) {
 	t.Helper()
 	want, err := pull(ctx, t, j.Destination).Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.Destination += "-again"
-	if err := s.build(ctx, t, j); err != nil {
-		t.Fatalf("a second time: %v", err)
+	again := func(how string, j parts.Job) {
+		t.Helper()
+		j.Destination += "-" + how
+		if err := s.build(ctx, t, j); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if got, err := pull(ctx, t, j.Destination).Digest(); err != nil || got != want {
+			t.Errorf("%s gives %v, %v; the first time gave %v", how, got, err, want)
+		}
 	}
-	if got, err := pull(ctx, t, j.Destination).Digest(); err != nil || got != want {
-		t.Errorf("a second time gives %v, %v; the first gave %v", got, err, want)
+	if j.CacheTo != "" {
+		elsewhere := j
+		elsewhere.CacheFrom, elsewhere.CacheTo, elsewhere.WorkDir = j.CacheTo, "", t.TempDir()
+		again("elsewhere", elsewhere)
 	}
+	j.CacheTo = ""
+	again("again", j)
 }
 
 // args are gobuild's arguments for a job.
 func args(j parts.Job, workDir string) []string {
+	if j.WorkDir != "" {
+		workDir = j.WorkDir
+	}
 	a := []string{"--context", j.Context, "--dockerfile", filepath.Join(j.Context, j.Dockerfile), "--work-dir", workDir}
+	if j.CacheFrom != "" {
+		a = append(a, "--cache-from", j.CacheFrom)
+	}
+	if j.CacheTo != "" {
+		a = append(a, "--cache-to", j.CacheTo)
+	}
 	if j.Destination != "" {
 		host, _, _ := strings.Cut(j.Destination, "/")
 		a = append(a, "--destination", j.Destination, "--insecure-registry", host)

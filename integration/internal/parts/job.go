@@ -16,6 +16,8 @@ type Job struct {
 	BuildArgs           []string
 	Labels              []string
 	NoCache             bool
+	// WorkDir, CacheFrom and CacheTo are for gobuild: where it keeps things, and repositories of results.
+	WorkDir, CacheFrom, CacheTo string
 	// Contexts are named contexts: name=value, the value being a folder or a URL.
 	Contexts []string
 	// Options are key=value, the keys being those of BuildKit's Dockerfile frontend.
