@@ -173,6 +173,7 @@ func placeName(p cache.Place) string {
 		return placeDir(p)
 	case cache.PlaceAzure:
 		return p.Values["account_url"] + "/" + p.Values["container"] + "/" + p.Values["prefix"]
+	case cache.PlaceS3, cache.PlaceGCS, cache.PlaceInline:
 	}
 	return string(p.Type) + "://" + p.Values["bucket"] + "/" + p.Values["prefix"]
 }

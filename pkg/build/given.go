@@ -29,7 +29,7 @@ func (g *given) Cache(ctx context.Context, id, sharing string) (string, func() e
 func (g *given) Secret(ctx context.Context, id string) ([]byte, error) { return g.o.secret(ctx, id) }
 
 // Agent implements solve.Mounts.
-func (g *given) Agent(_ context.Context, id string) (string, func() error, error) {
+func (g *given) Agent(ctx context.Context, id string) (string, func() error, error) {
 	paths, ok := g.o.SSH[id]
 	if !ok {
 		return "", nil, fmt.Errorf("ssh agent %s: %w", id, fs.ErrNotExist)
@@ -41,7 +41,7 @@ func (g *given) Agent(_ context.Context, id string) (string, func() error, error
 	if err != nil {
 		return "", nil, err
 	}
-	s, err := agent.Serve(g.tempDir())
+	s, err := agent.Serve(ctx, g.tempDir())
 	if err != nil {
 		return "", nil, err
 	}

@@ -43,7 +43,7 @@ func IfMissing(s Store) Store { return ifMissing{s} }
 type ifMissing struct{ Store }
 
 func (m ifMissing) Put(ctx context.Context, k Key, e Entry) error {
-	if _, err := m.Store.Get(ctx, k); !errors.Is(err, ErrMiss) {
+	if _, err := m.Get(ctx, k); !errors.Is(err, ErrMiss) {
 		return nil // it is there, or there is trouble that others tell of
 	}
 	return m.Store.Put(ctx, k, e)

@@ -91,13 +91,13 @@ type Server struct {
 	conns map[net.Conn]bool // nil when closed
 }
 
-// Serve serves a on a new socket in dir. The caller closes the server.
-func (a *Agent) Serve(dir string) (*Server, error) {
+// Serve serves a on a new socket in dir, until the server is closed, whatever becomes of ctx. The caller closes it.
+func (a *Agent) Serve(ctx context.Context, dir string) (*Server, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	s := &Server{Socket: filepath.Join(dir, "agent-"+hex.EncodeToString(id[:])), agent: a, conns: map[net.Conn]bool{}}
 	var err error
-	if s.listener, err = listen(s.Socket); err != nil {
+	if s.listener, err = listen(ctx, s.Socket); err != nil {
 		return nil, fmt.Errorf("serve ssh agent: %w", err)
 	}
 	s.work.Go(s.accept)
@@ -108,16 +108,16 @@ func (a *Agent) Serve(dir string) (*Server, error) {
 const maxSocketPath = 107
 
 // listen listens on a socket, however long its path is.
-func listen(path string) (net.Listener, error) {
+func listen(ctx context.Context, path string) (net.Listener, error) {
 	if len(path) <= maxSocketPath {
-		return (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
+		return (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func serve(t *testing.T, dir string, paths ...string) *sshagent.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := a.Serve(dir)
+	s, err := a.Serve(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestLongDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := a.Serve(dir)
+	s, err := a.Serve(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestCloseEndsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := a.Serve(t.TempDir())
+	s, err := a.Serve(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
