@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -98,7 +99,8 @@ func TestSecondSignal(t *testing.T) {
 	r := s.start(s.args("--no-push")...)
 	r.waitFor(t, "step is running\n")
 	for range 2 {
-		if err := r.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		// On a busy machine it may be done before the second one is sent.
+		if err := r.cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
 		// Two signals that are pending at once are one.
