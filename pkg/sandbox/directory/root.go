@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -212,42 +210,14 @@ func (r *root) below(ctx context.Context) ([]v1.Layer, error) {
 
 // known looks files up in the layers.
 func (r *root) known(ctx context.Context, names []string) ([]*diff.Known, error) {
-	out := make([]*diff.Known, len(names))
 	if len(names) == 0 {
-		return out, nil
+		return nil, nil
 	}
 	layers, err := r.below(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := rootfs.Of(ctx, layers, rootfs.Options{Indexes: r.d.o.Indexes, TempDir: r.dir})
-	if err != nil {
-		return nil, err
-	}
-	defer tree.Close()
-	for i, name := range names {
-		fi, err := tree.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if e := rootfs.EntryOf(fi); e != nil {
-			out[i] = knownOf(e)
-		}
-	}
-	return out, nil
-}
-
-func knownOf(e *rootfs.Entry) *diff.Known {
-	k := &diff.Known{Digest: e.Digest, Target: e.Header.Linkname, Xattrs: make(map[string]string)}
-	for key, value := range e.Header.PAXRecords {
-		if attr, ok := strings.CutPrefix(key, rootfs.XattrPrefix); ok {
-			k.Xattrs[attr] = value
-		}
-	}
-	return k
+	return diff.KnownIn(ctx, layers, rootfs.Options{Indexes: r.d.o.Indexes, TempDir: r.dir}, names)
 }
 
 // Commit implements sandbox.Root. What was committed is not kept, but its index helps to tell changes.

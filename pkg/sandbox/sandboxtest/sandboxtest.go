@@ -43,6 +43,7 @@ func Run(t *testing.T, o Options, newDriver func(t testing.TB) sandbox.Driver) {
 	t.Run("process", s.testProcess)
 	t.Run("mounts", s.testMounts)
 	t.Run("caches", s.testCaches)
+	t.Run("shared caches", s.testSharedCaches)
 	t.Run("privileges", s.testPrivileges)
 	t.Run("roots", s.testRoots)
 }

@@ -6,6 +6,8 @@
 //	new   what will become data, or rubbish that a killed process left behind
 //	lock  held by the process that is preparing data
 //
+// and, when somebody else knows a state of its files, a record of that: see Remember.
+//
 // It is data's being there that says that the cache is prepared.
 package cachedir
 
@@ -16,8 +18,6 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/lock"
 )
 
 const (
@@ -51,13 +51,9 @@ func Prepare(dir string, b Beginning) (string, error) {
 	if ok, err := Prepared(dir); ok || err != nil {
 		return data, err
 	}
-	// Users of the machine must not reach programs with setuid bits that steps put there.
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("prepare cache: %w", err)
-	}
-	held, err := lock.Hold(filepath.Join(dir, "lock"))
+	held, err := Hold(dir)
 	if err != nil {
-		return "", fmt.Errorf("prepare cache: %w", err)
+		return "", err
 	}
 	defer held.Close()
 	if ok, err := Prepared(dir); ok || err != nil {

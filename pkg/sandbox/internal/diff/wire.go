@@ -62,8 +62,9 @@ func encode(tw *tar.Writer, c snapshot.Change, buf []byte) error {
 func Decode(r io.Reader, finish func(error) error) snapshot.Changes {
 	return func(yield func(snapshot.Change, error) bool) {
 		err := decode(r, yield)
-		if err = finish(err); err != nil && !errors.Is(err, errStop) {
-			yield(snapshot.Change{}, err)
+		stopped := errors.Is(err, errStop)
+		if err = finish(err); err != nil && !stopped {
+			yield(snapshot.Change{}, err) // when nobody wants the stream any more nobody wants to know
 		}
 	}
 }

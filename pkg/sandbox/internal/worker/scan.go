@@ -100,6 +100,16 @@ func toWire(known []*diff.Known) []wireKnown {
 	return out
 }
 
+func fromWire(answer []wireKnown) []*diff.Known {
+	out := make([]*diff.Known, len(answer))
+	for i := range answer {
+		if answer[i].OK {
+			out[i] = &answer[i].Known
+		}
+	}
+	return out
+}
+
 func childCompare(c *child.Conn) error {
 	var spec ScanSpec
 	if err := c.Receive(&spec); err != nil {
@@ -113,13 +123,7 @@ func childCompare(c *child.Conn) error {
 		if err := c.Receive(&answer); err != nil {
 			return nil, err
 		}
-		out := make([]*diff.Known, len(answer))
-		for i := range answer {
-			if answer[i].OK {
-				out[i] = &answer[i].Known
-			}
-		}
-		return out, nil
+		return fromWire(answer), nil
 	})
 	if err != nil {
 		return err
@@ -145,19 +149,24 @@ func compare(ctx context.Context, spec ScanSpec, ask func([]string) ([]*diff.Kno
 	if err != nil {
 		return nil, fmt.Errorf("look up files in layers: %w", err)
 	}
-	known := make(map[string]diff.Known, len(answers))
-	for i, k := range answers {
-		if k != nil {
-			known[doubtful[i]] = *k
-		}
-	}
 	if err := writeRecord(after, spec.Record); err != nil {
 		return nil, err
 	}
 	if err := diff.Settle(ctx); err != nil {
 		return nil, err
 	}
-	return diff.Compare(ctx, spec.Dir, before, after, known, spec.Options), nil
+	return diff.Compare(ctx, spec.Dir, before, after, knownBy(doubtful, answers), spec.Options), nil
+}
+
+// knownBy returns the answers about files by their names.
+func knownBy(names []string, answers []*diff.Known) map[string]diff.Known {
+	known := make(map[string]diff.Known, len(answers))
+	for i, k := range answers {
+		if k != nil {
+			known[names[i]] = *k
+		}
+	}
+	return known
 }
 
 // writeRecord replaces a record's file.

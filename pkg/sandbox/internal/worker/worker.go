@@ -83,6 +83,9 @@ const (
 	opRemove  = "remove"
 	opRecord  = "record"
 	opCompare = "compare"
+
+	opReadCache = "read-cache"
+	opRename    = "rename"
 )
 
 // Children are the operations that a worker's children do.
@@ -90,6 +93,7 @@ func Children() map[string]child.Op {
 	return map[string]child.Op{
 		opExtract: childExtract, opUpper: childUpper, opRemove: childRemove,
 		opRecord: childRecord, opCompare: childCompare,
+		opReadCache: childReadCache, opRename: childRename,
 	}
 }
 
