@@ -18,7 +18,7 @@ func allowed() map[string][]string {
 	leaf := []string{}
 	solve := []string{"internal/plan", "pkg/dockerfile", "pkg/cache", "pkg/sandbox", "pkg/snapshot", "pkg/rootfs", "pkg/source",
 		"pkg/progress", "internal/fileop"}
-	front := append([]string{"internal/solve", "internal/assemble", "pkg/push", "pkg/registry", "pkg/sshagent", "pkg/cdi"}, solve...)
+	front := append([]string{"internal/solve", "internal/cachemount", "internal/assemble", "pkg/push", "pkg/registry", "pkg/sshagent", "pkg/cdi"}, solve...)
 	return map[string][]string{
 		"pkg/dockerfile":      leaf,
 		"pkg/cache":           leaf,
@@ -40,6 +40,7 @@ func allowed() map[string][]string {
 		"internal/plan":       {"pkg/dockerfile", "internal/gitref"},
 		"internal/gitref":     leaf,
 		"internal/fileop":     {"pkg/snapshot", "pkg/rootfs", "internal/decompress"},
+		"internal/cachemount": {"pkg/cache", "pkg/sandbox", "pkg/snapshot", "pkg/rootfs"},
 		"internal/solve":      append(solve, "internal/assemble"),
 		"pkg/build":           front,
 		"cmd/gobuild":         append(front, "pkg/build"),
