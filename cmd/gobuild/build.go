@@ -23,6 +23,7 @@ type buildFlags struct {
 	layer    layerFlags
 	output   outputFlags
 	cache    cacheFlags
+	mounts   cacheMountFlags
 
 	annotations                  []string
 	workDir, isolation, progress string
@@ -38,6 +39,7 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 	b.registry.register(f)
 	b.layer.register(f)
 	b.cache.register(f)
+	b.mounts.register(f)
 	f.StringArrayVar(&b.annotations, "annotation", nil, "`name=value` to put into the manifest (repeatable)")
 	f.StringVar(&b.isolation, "isolation", "auto", "how RUN is isolated: auto, overlay or directory")
 	f.StringVar(&b.call, "call", "build", "what to do: build, or print what 'gobuild check', 'outline' or 'targets' print; with ,format=json as JSON")
@@ -110,6 +112,11 @@ func (b *buildFlags) build(ctx context.Context) (err error) {
 	}
 	closeCaches, err := b.cache.apply(ctx, &o, b.output.destinations, warn)
 	defer func() { err = errors.Join(err, closeCaches()) }()
+	if err != nil {
+		return err
+	}
+	closeMounts, err := b.mounts.apply(ctx, &o, warn)
+	defer func() { err = errors.Join(err, closeMounts()) }()
 	if err != nil {
 		return err
 	}

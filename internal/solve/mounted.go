@@ -7,14 +7,17 @@ import (
 	"io/fs"
 	"slices"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
 
 // mounted is what a process gets by its mounts and devices, until they are released.
 type mounted struct {
-	solver *solver
-	mounts []sandbox.Mount
+	solver   *solver
+	platform v1.Platform
+	mounts   []sandbox.Mount
 	// env are variables that hold secrets, or go with devices.
 	env     []string
 	secrets [][]byte
@@ -40,8 +43,8 @@ func (m *mounted) apply(p *sandbox.Process) {
 }
 
 // mount makes everything ready that a process is to see. The caller releases the result, also after an error.
-func (s *solver) mount(ctx context.Context, op plan.Run) (*mounted, error) {
-	m := &mounted{solver: s, caches: map[string]string{}}
+func (s *solver) mount(ctx context.Context, op plan.Run, p v1.Platform) (*mounted, error) {
+	m := &mounted{solver: s, platform: p, caches: map[string]string{}}
 	if err := m.takeDevices(ctx, op); err != nil {
 		return m, err
 	}
@@ -172,8 +175,8 @@ func (m *mounted) cache(ctx context.Context, mount plan.Mount) (sandbox.MountSou
 	c := sandbox.CacheSource{
 		Dir: m.caches[mount.ID], Path: mount.Source, UID: mount.UID, GID: mount.GID, Mode: mount.Mode,
 	}
-	if mount.From == nil {
-		return c, nil
+	if err := m.solver.openCache(ctx, mount.ID, m.platform, c.Dir); err != nil || mount.From == nil {
+		return c, err
 	}
 	prepared, err := m.solver.roots.cachePrepared(ctx, c.Dir)
 	if prepared || err != nil {
@@ -183,6 +186,19 @@ func (m *mounted) cache(ctx context.Context, mount plan.Mount) (sandbox.MountSou
 	seed, err := m.bind(ctx, mount)
 	c.Seed = seed
 	return c, err
+}
+
+// openCache lets a cache be filled that others have.
+func (s *solver) openCache(ctx context.Context, id string, p v1.Platform, dir string) error {
+	if s.o.Caches == nil {
+		return nil
+	}
+	driver, err := s.roots.get(ctx)
+	if err != nil {
+		return err
+	}
+	s.o.Caches.Open(ctx, driver, id, p, dir)
+	return context.Cause(ctx)
 }
 
 // bind opens a root that has the files of a bind mount. One that may be written to is the process's own, and what it

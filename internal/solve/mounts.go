@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
@@ -23,6 +25,13 @@ type Mounts interface {
 	Agent(ctx context.Context, id string) (socket string, release func() error, err error)
 	// Device returns what a process gets that uses a device; an error that wraps fs.ErrNotExist if there is none.
 	Device(ctx context.Context, name string) (Device, error)
+}
+
+// SharedCaches are filled from places that machines share.
+type SharedCaches interface {
+	// Open is called for each cache that a process is about to mount, while its directory is the process's. It may prepare
+	// the cache (see sandbox.CacheSharer). Trouble is its own to tell, and leaves the cache as it is.
+	Open(ctx context.Context, driver sandbox.Driver, id string, p v1.Platform, dir string)
 }
 
 // Device is what a process gets that uses a device.

@@ -13,7 +13,7 @@ import (
 // run runs a process. The step is done when the process is: its layer is written while the next
 // step runs.
 func (s *solver) run(ctx context.Context, n *node, op plan.Run, base state) (_ state, err error) {
-	m, err := s.mount(ctx, op)
+	m, err := s.mount(ctx, op, n.step.Platform)
 	defer func() { err = errors.Join(err, m.release()) }()
 	if err != nil {
 		return state{}, err

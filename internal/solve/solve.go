@@ -44,6 +44,8 @@ type Options struct {
 	Driver func(ctx context.Context) (sandbox.Driver, error)
 	// Mounts gives processes caches, secrets, agents and devices. It may be nil.
 	Mounts Mounts
+	// Caches fill caches of Mounts before their first use. They may be nil.
+	Caches SharedCaches
 	// Indexes keeps file indexes of layers. It may be nil.
 	Indexes rootfs.Indexes
 	// Layer says how layers are written. Its Dir is also used for temporary files.

@@ -105,9 +105,11 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	c := newCaches(ctx, o, store, b)
 	defer c.wait()
 	so := o.solving(p, src, sources, store, b, c)
+	shared := o.sharedCaches(store, so.Mounts)
+	so.Caches = shared.caches()
 	so.Finished = early(exporters)
 	for {
-		result, err := solveAndExport(ctx, o, exporters, so)
+		result, err := solveAndExport(ctx, o, exporters, so, shared)
 		lost, ok := errors.AsType[*cache.LostError](err)
 		if !ok || context.Cause(ctx) != nil || !c.steps.Lose(ctx, lost.Key) {
 			return result, explain(err, file)
@@ -125,8 +127,9 @@ func explain(err error, file *dockerfile.File) error {
 	return err
 }
 
-func solveAndExport(ctx context.Context, o Options, exporters []push.Exporter, so solve.Options) (*Result, error) {
+func solveAndExport(ctx context.Context, o Options, exporters []push.Exporter, so solve.Options, shared sharedCaches) (*Result, error) {
 	results, err := solve.Solve(ctx, so)
+	defer shared.save(ctx)()
 	if err != nil {
 		return nil, err
 	}

@@ -100,6 +100,8 @@ type Options struct {
 	NoCacheCopies, NoCacheRuns bool
 	// ExplainCache tells, by an event for each stage, why the first step that has no kept result has none.
 	ExplainCache bool
+	// CacheMounts says where caches that RUN --mount=type=cache gives to processes are shared with other machines.
+	CacheMounts CacheMounts
 	// Isolation is the name of the sandbox driver, or "auto", which is also the default.
 	Isolation string
 	// Drivers replaces the drivers that Isolation chooses from.

@@ -30,6 +30,8 @@ type Request struct {
 	Method, Path string
 	Query        url.Values
 	Header       http.Header
+	// Length is that of the body, in bytes; -1 when the request does not say.
+	Length int64
 }
 
 // Fault is asked about each request before it is passed on. It returns a handler to use instead of next, or
@@ -52,7 +54,7 @@ func Before(t testing.TB, host string) *Proxy {
 	p := &Proxy{}
 	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
-		p.seen = append(p.seen, Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Header: r.Header.Clone()})
+		p.seen = append(p.seen, Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Header: r.Header.Clone(), Length: r.ContentLength})
 		faults := p.faults
 		p.mu.Unlock()
 		var h http.Handler = back
