@@ -12,7 +12,7 @@ import (
 // the program again to work in other namespaces. In such a child Init does the work and exits; everywhere else it
 // returns at once.
 func Init() {
-	ops := map[string]child.Op{process.Op: process.Child}
+	ops := map[string]child.Op{process.Op: process.Child, process.BareOp: process.BareChild}
 	maps.Copy(ops, worker.Children())
 	child.Main(ops)
 }

@@ -43,7 +43,7 @@ func TestSelect(t *testing.T) {
 		}
 	}
 	_, err := sandbox.Select(t.Context(), []sandbox.Driver{drivers[0], drivers[3]}, "auto")
-	if err == nil || !strings.Contains(err.Error(), "a: no mounts: allow them; d: no namespaces") {
+	if err == nil || !strings.Contains(err.Error(), "here: a: no mounts: allow them; d: no namespaces") {
 		t.Errorf("none: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

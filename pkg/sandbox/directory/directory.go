@@ -6,21 +6,8 @@
 package directory
 
 import (
-	"context"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
-	"sync"
-
-	"crypto/rand"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
-	"github.com/gobuild-dev/gobuild/pkg/sandbox"
-	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/lock"
-	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/flat"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
 
@@ -35,140 +22,9 @@ type Options struct {
 }
 
 // Driver is the directory driver. It is safe for concurrent use.
-type Driver struct {
-	o    Options
-	open func() (*place, error) // once
-}
-
-// place is where this driver's roots are, and who works there.
-type place struct {
-	dir    string
-	worker *worker.Worker
-}
-
-var _ sandbox.Driver = (*Driver)(nil)
+type Driver struct{ *flat.Driver }
 
 // New returns a driver. Nothing is made before it is used.
 func New(o Options) *Driver {
-	d := &Driver{o: o}
-	d.open = sync.OnceValues(d.openPlace)
-	return d
-}
-
-// Name implements sandbox.Driver.
-func (d *Driver) Name() string { return "directory" }
-
-// Roots implements sandbox.Driver: any number may be open.
-func (d *Driver) Roots() int { return 0 }
-
-func (d *Driver) openPlace() (*place, error) {
-	dir, err := filepath.Abs(d.o.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("open roots: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("open roots: %w", err)
-	}
-	w, err := worker.New(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open roots: %w", err)
-	}
-	return &place{dir: filepath.Join(dir, w.Variant()), worker: w}, nil
-}
-
-// Open implements sandbox.Driver. It extracts all layers anew.
-func (d *Driver) Open(ctx context.Context, layers []v1.Layer) (sandbox.Root, error) {
-	p, err := d.open()
-	if err != nil {
-		return nil, err
-	}
-	r, err := newRoot(ctx, d, p)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range layers {
-		if err = r.extract(ctx, l); err != nil {
-			break
-		}
-	}
-	if err == nil {
-		err = p.worker.Record(ctx, r.fs(), r.record())
-	}
-	if err != nil {
-		r.Close()
-		return nil, fmt.Errorf("open root: %w", err)
-	}
-	return r, nil
-}
-
-// Probe implements sandbox.Driver. It mounts all that steps find in an empty root.
-func (d *Driver) Probe(ctx context.Context) error {
-	p, err := d.open()
-	if err != nil {
-		return err
-	}
-	r, err := newRoot(ctx, d, p)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	spec := r.spec()
-	spec.Probe, spec.Hostname = true, "probe"
-	if _, err = p.worker.Run(ctx, &spec, nil, nil); err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if hint := worker.Hint(p.worker, err); hint != "" {
-		return fmt.Errorf("%s", hint)
-	}
-	return fmt.Errorf("cannot mount a root in %s: %w", p.dir, err)
-}
-
-// newDir makes the directory of a root, and holds the place for it.
-func (p *place) newDir(ctx context.Context) (dir string, held *os.File, err error) {
-	roots := filepath.Join(p.dir, "roots")
-	if err := os.MkdirAll(roots, 0o755); err != nil {
-		return "", nil, err
-	}
-	// Users of the machine must not reach programs with setuid bits and devices of images.
-	if err := os.Chmod(p.dir, 0o700); err != nil {
-		return "", nil, err
-	}
-	held, err = lock.Share(p.dir, func() error { return p.collect(ctx, roots) })
-	if err != nil {
-		return "", nil, err
-	}
-	dir = filepath.Join(roots, strings.ToLower(rand.Text()[:10]))
-	for _, name := range []string{"", "fs", "mnt", "box"} {
-		if err = os.Mkdir(filepath.Join(dir, name), 0o755); err == nil {
-			err = os.Chmod(filepath.Join(dir, name), 0o755)
-		}
-		if err != nil {
-			held.Close()
-			return "", nil, err
-		}
-	}
-	return dir, held, nil
-}
-
-// collect removes the roots of dead processes.
-func (p *place) collect(ctx context.Context, roots string) error {
-	entries, err := os.ReadDir(roots)
-	if err != nil {
-		return err
-	}
-	var rubbish []string
-	for _, e := range entries {
-		rubbish = append(rubbish, filepath.Join(roots, e.Name()))
-	}
-	return p.worker.Remove(ctx, rubbish)
-}
-
-// spec describes the root's mount.
-func (r *root) spec() process.Spec {
-	return process.Spec{
-		Root: process.Tree{Dir: r.fs()}, Mount: filepath.Join(r.dir, "mnt"), Box: filepath.Join(r.dir, "box"),
-	}
+	return &Driver{flat.New(flat.Options{Name: "directory", Dir: o.Dir, Indexes: o.Indexes, Worker: worker.New})}
 }

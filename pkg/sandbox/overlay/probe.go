@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/unfit"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
 
@@ -39,15 +40,17 @@ func (d *Driver) Probe(ctx context.Context) error {
 
 // explain says what keeps a mount from working and what would help.
 func explain(s *store, err error) error {
+	if hint := worker.Hint(s.worker, err); hint != nil {
+		return hint
+	}
 	var fs unix.Statfs_t
 	if unix.Statfs(s.dir, &fs) == nil && fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		return errors.New("overlayfs cannot have its upper directory on overlayfs: give --work-dir a directory on a volume")
-	}
-	if hint := worker.Hint(s.worker, err); hint != "" {
-		return errors.New(hint)
+		return &unfit.Error{
+			Why: "overlayfs cannot have its upper directory on overlayfs", Remedy: "give --work-dir a directory on a volume",
+		}
 	}
 	if errors.Is(err, unix.ENODEV) && strings.Contains(err.Error(), "overlay") {
-		return errors.New("this kernel has no overlayfs: load the module overlay")
+		return &unfit.Error{Why: "this kernel has no overlayfs", Remedy: "load the module overlay"}
 	}
 	return fmt.Errorf("cannot mount an overlay in %s: %w", s.dir, err)
 }

@@ -128,7 +128,7 @@ func (r *root) Run(ctx context.Context, p sandbox.Process) error {
 	}
 	spec, err := r.spec()
 	if err == nil {
-		err = step.Run(ctx, r.s.worker, spec, p)
+		_, err = step.Run(ctx, r.s.worker, spec, p)
 	}
 	r.failed = err
 	return err

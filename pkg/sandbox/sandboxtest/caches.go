@@ -13,12 +13,12 @@ import (
 )
 
 func (s *suite) testCaches(t *testing.T) {
-	t.Run("empty", s.testCacheEmpty)
-	t.Run("seed", s.testCacheSeed)
-	t.Run("path", s.testCachePath)
-	t.Run("at once", s.testCacheAtOnce)
-	t.Run("other driver", s.testCacheOtherDriver)
-	t.Run("stubs", s.testCacheStubs)
+	s.sub(t, "empty", s.testCacheEmpty)
+	s.sub(t, "seed", s.testCacheSeed)
+	s.sub(t, "path", s.testCachePath)
+	s.sub(t, "at once", s.testCacheAtOnce)
+	s.sub(t, "other driver", s.testCacheOtherDriver)
+	s.sub(t, "stubs", s.testCacheStubs)
 }
 
 // cacheDir is an empty directory for a cache that d removes in the end, as only it can with subordinate ids.

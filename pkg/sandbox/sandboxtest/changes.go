@@ -93,7 +93,7 @@ func (s *suite) testChanges(t *testing.T) {
 		if c.owners && s.o.OneOwner {
 			continue
 		}
-		t.Run(c.name, func(t *testing.T) {
+		s.sub(t, c.name, func(t *testing.T) {
 			f := openWith(t, d, base)
 			f.commit("true") // mount points for /proc, /dev and /sys
 			got := f.change(c.script)
@@ -105,9 +105,9 @@ func (s *suite) testChanges(t *testing.T) {
 			}
 		})
 	}
-	t.Run("mount points", s.testMountPoints)
-	t.Run("trap 16 times", s.testTimes)
-	t.Run("unchanged after commit", s.testLayerChanges)
+	s.sub(t, "mount points", s.testMountPoints)
+	s.sub(t, "trap 16 times", s.testTimes)
+	s.sub(t, "unchanged after commit", s.testLayerChanges)
 }
 
 // Mount points for resolv.conf and hosts go with their empty parents, as in BuildKit; the others stay.

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"io"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,10 +91,13 @@ func whole(h tar.Header) tar.Header {
 	return h
 }
 
+// readBusybox reads the program once: while a step runs, the driver may have put it aside.
+var readBusybox = sync.OnceValues(func() ([]byte, error) { return os.ReadFile(busybox) }) //nolint:gochecknoglobals // see above
+
 // program is the file of all commands.
 func program(t testing.TB) tar.Header {
 	t.Helper()
-	body, err := os.ReadFile(busybox)
+	body, err := readBusybox()
 	if err != nil {
 		t.Fatalf("test roots need busybox-static: %v", err)
 	}

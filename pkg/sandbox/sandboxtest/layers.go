@@ -16,14 +16,14 @@ import (
 )
 
 func (s *suite) testLayers(t *testing.T) {
-	t.Run("attributes", s.testAttributes)
-	t.Run("merge", s.testMerge)
-	t.Run("implicit parents", s.testImplicit)
-	t.Run("trap 80 malicious", s.testMalicious)
-	t.Run("130 layers", s.testMany)
-	t.Run("wrong diff ID", s.testWrongDiffID)
-	t.Run("killed extraction", s.testKilledExtraction)
-	t.Run("add", s.testAdd)
+	s.sub(t, "attributes", s.testAttributes)
+	s.sub(t, "merge", s.testMerge)
+	s.sub(t, "implicit parents", s.testImplicit)
+	s.sub(t, "trap 80 malicious", s.testMalicious)
+	s.sub(t, "130 layers", s.testMany)
+	s.sub(t, "wrong diff ID", s.testWrongDiffID)
+	s.sub(t, "killed extraction", s.testKilledExtraction)
+	s.sub(t, "add", s.testAdd)
 }
 
 // testAttributes holds that all that a layer says of a file is there.

@@ -13,10 +13,10 @@ import (
 )
 
 func (s *suite) testPrivileges(t *testing.T) {
-	t.Run("hosts", s.testHosts)
-	t.Run("insecure", s.testInsecure)
-	t.Run("devices", s.testDevices)
-	t.Run("made-nodes", s.testMadeNodes)
+	s.sub(t, "hosts", s.testHosts)
+	s.sub(t, "insecure", s.testInsecure)
+	s.sub(t, "devices", s.testDevices)
+	s.sub(t, "made-nodes", s.testMadeNodes)
 }
 
 // testMadeNodes holds that a node that a step makes, wherever it may, opens no device of the machine.

@@ -14,18 +14,18 @@ import (
 
 func (s *suite) testProcess(t *testing.T) {
 	f := s.open(t, Base(t))
-	t.Run("view", func(t *testing.T) { s.testView(t, f) })
-	t.Run("user", func(t *testing.T) { s.testUser(t, f) })
-	t.Run("environment", func(t *testing.T) { testEnvironment(t, f) })
-	t.Run("streams", func(t *testing.T) { testStreams(t, f) })
-	t.Run("working directory", s.testWorkingDirectory)
-	t.Run("exit", s.testExit)
-	t.Run("not found", s.testNotFound)
-	t.Run("trap 28 daemons", s.testDaemons)
-	t.Run("cancel", s.testCancel)
-	t.Run("network none", s.testNetwork)
-	t.Run("files", s.testFiles)
-	t.Run("builder is out of reach", s.testBuilder)
+	s.sub(t, "view", func(t *testing.T) { s.testView(t, f) })
+	s.sub(t, "user", func(t *testing.T) { s.testUser(t, f) })
+	s.sub(t, "environment", func(t *testing.T) { testEnvironment(t, f) })
+	s.sub(t, "streams", func(t *testing.T) { testStreams(t, f) })
+	s.sub(t, "working directory", s.testWorkingDirectory)
+	s.sub(t, "exit", s.testExit)
+	s.sub(t, "not found", s.testNotFound)
+	s.sub(t, "trap 28 daemons", s.testDaemons)
+	s.sub(t, "cancel", s.testCancel)
+	s.sub(t, "network none", s.testNetwork)
+	s.sub(t, "files", s.testFiles)
+	s.sub(t, "builder is out of reach", s.testBuilder)
 }
 
 // testView looks at what a process sees of the system.
@@ -56,7 +56,7 @@ func (s *suite) testView(t *testing.T, f *fixture) {
 		{"masked", "cat /proc/keys /proc/timer_list; ls /sys/firmware", ""},
 		{"mount is not permitted", "mount -t tmpfs x /tmp 2>/dev/null || echo no", "no\n"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		s.sub(t, c.name, func(t *testing.T) {
 			if got := f.run(f.sh(c.script)); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -78,7 +78,7 @@ func (s *suite) testUser(t *testing.T, f *fixture) {
 		{"4711", "4711 0 0 /"},
 		{"4711:42", "4711 42 42 /"},
 	} {
-		t.Run(c.user, func(t *testing.T) {
+		s.sub(t, c.user, func(t *testing.T) {
 			if s.o.OneOwner && c.user != "" && c.user != "root" && c.user != "0:0" {
 				p := f.sh("true")
 				p.User = c.user
@@ -100,7 +100,7 @@ func (s *suite) testUser(t *testing.T, f *fixture) {
 			}
 		})
 	}
-	t.Run("unknown", func(t *testing.T) {
+	s.sub(t, "unknown", func(t *testing.T) {
 		bad := s.open(t, Base(t))
 		p := bad.sh("true")
 		p.User = "nobody-there"
@@ -110,7 +110,7 @@ func (s *suite) testUser(t *testing.T, f *fixture) {
 		}
 	})
 	if !s.o.OneOwner {
-		t.Run("no capabilities", func(t *testing.T) {
+		s.sub(t, "no capabilities", func(t *testing.T) {
 			p := f.sh("grep CapEff /proc/self/status; (echo x > /file) 2>/dev/null || echo no; echo y > /dev/stdout")
 			p.User = "app"
 			if got := f.run(p); got != "CapEff:\t0000000000000000\nno\ny\n" {

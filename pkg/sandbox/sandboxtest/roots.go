@@ -11,7 +11,7 @@ import (
 )
 
 func (s *suite) testRoots(t *testing.T) {
-	t.Run("scratch", func(t *testing.T) {
+	s.sub(t, "scratch", func(t *testing.T) {
 		d := s.newDriver(t)
 		f := openWith(t, d)
 		if err := f.root.Add(t.Context(), Base(t)); err != nil {
@@ -19,10 +19,10 @@ func (s *suite) testRoots(t *testing.T) {
 		}
 		f.run(f.sh("true"))
 	})
-	t.Run("concurrent", s.testConcurrent)
-	t.Run("independent", s.testIndependent)
-	t.Run("close", s.testClose)
-	t.Run("fork", s.testFork)
+	s.sub(t, "concurrent", s.testConcurrent)
+	s.sub(t, "independent", s.testIndependent)
+	s.sub(t, "close", s.testClose)
+	s.sub(t, "fork", s.testFork)
 }
 
 // testConcurrent opens roots on the same layers at once.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -25,6 +26,11 @@ func Main(m *testing.M) {
 type Options struct {
 	// OneOwner says that there is only one user id.
 	OneOwner bool
+	// Bare says that the driver has neither namespaces nor mounts.
+	Bare bool
+	// Without are the tests, by their names below that of Run's, that a driver cannot pass, with the reasons. All of
+	// them are to be found in docs/isolation.md.
+	Without map[string]string
 }
 
 // suite is one run of the tests.
@@ -37,15 +43,28 @@ type suite struct {
 // Run runs all tests with drivers that newDriver makes, each of which has a state directory of its own.
 func Run(t *testing.T, o Options, newDriver func(t testing.TB) sandbox.Driver) {
 	s := &suite{o, newDriver}
-	t.Run("probe", s.testProbe)
-	t.Run("changes", s.testChanges)
-	t.Run("layers", s.testLayers)
-	t.Run("process", s.testProcess)
-	t.Run("mounts", s.testMounts)
-	t.Run("caches", s.testCaches)
-	t.Run("shared caches", s.testSharedCaches)
-	t.Run("privileges", s.testPrivileges)
-	t.Run("roots", s.testRoots)
+	s.sub(t, "probe", s.testProbe)
+	s.sub(t, "changes", s.testChanges)
+	s.sub(t, "layers", s.testLayers)
+	s.sub(t, "process", s.testProcess)
+	s.sub(t, "mounts", s.testMounts)
+	s.sub(t, "caches", s.testCaches)
+	s.sub(t, "shared caches", s.testSharedCaches)
+	s.sub(t, "privileges", s.testPrivileges)
+	s.sub(t, "roots", s.testRoots)
+	if o.Bare {
+		s.sub(t, "bare", s.testBare)
+	}
+}
+
+// sub runs a test that is part of t, unless the driver cannot pass it.
+func (s *suite) sub(t *testing.T, name string, f func(t *testing.T)) {
+	_, outer, _ := strings.Cut(t.Name(), "/")
+	full := strings.ReplaceAll(strings.TrimPrefix(outer+"/"+name, "/"), " ", "_")
+	if reason, ok := s.o.Without[full]; ok {
+		f = func(t *testing.T) { t.Logf("not for this driver: %s", reason) }
+	}
+	t.Run(name, f)
 }
 
 func (s *suite) testProbe(t *testing.T) {

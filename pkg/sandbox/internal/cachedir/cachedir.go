@@ -72,7 +72,7 @@ func begin(dir string, b Beginning) error {
 	}
 	var err error
 	if b.Seed != "" {
-		err = copyTree(b.Seed, dir, newName, b.OneOwner)
+		err = Copy(b.Seed, dir, newName, b.OneOwner)
 	} else {
 		err = makeEmpty(next, b)
 	}

@@ -24,8 +24,8 @@ type copier struct {
 // file says which file a name means.
 type file struct{ dev, ino uint64 }
 
-// copyTree copies source, a file or directory that does not change, to name in dir.
-func copyTree(source, dir, name string, oneOwner bool) error {
+// Copy copies source, a file or directory that does not change, to name in dir.
+func Copy(source, dir, name string, oneOwner bool) error {
 	x, err := extract.New(dir, extract.Options{Flat: true, Squash: oneOwner})
 	if err != nil {
 		return err

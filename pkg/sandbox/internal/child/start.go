@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,16 +29,23 @@ type Command struct {
 	Namespaces uintptr
 	// IDs, when not nil, asks for a user namespace, too.
 	IDs *idmap.Map
+	// Gentle says that the child is not to be killed: when its pipe ends, it has to end by itself after it has put things in
+	// order. It is killed only if that takes longer than patience.
+	Gentle bool
 	// Stdin, Stdout and Stderr are as in exec.Cmd, but that what the child writes to a nil Stderr is added to
 	// its error.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
 
+// patience is how long a gentle child may take to put things in order.
+const patience = time.Minute
+
 // Process is a running child, to be waited for with Wait.
 type Process struct {
 	*Conn
 	cmd      *exec.Cmd
+	gentle   bool
 	cause    func() error
 	in, out  *os.File
 	stderr   bytes.Buffer
@@ -47,7 +55,7 @@ type Process struct {
 // Start starts the child. When ctx is done it is killed, and with it everything in a PID namespace that is
 // its own. It is also told to end by the end of its pipe when this process dies.
 func (c Command) Start(ctx context.Context) (*Process, error) {
-	p := &Process{cause: func() error { return context.Cause(ctx) }}
+	p := &Process{gentle: c.Gentle, cause: func() error { return context.Cause(ctx) }}
 	childIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start child: %w", err)
@@ -71,6 +79,10 @@ func (c Command) Start(ctx context.Context) (*Process, error) {
 	}
 	p.cmd.ExtraFiles = []*os.File{childIn, childOut}
 	p.cmd.SysProcAttr = c.attributes(p.cmd)
+	if c.Gentle {
+		p.cmd.Cancel = func() error { return ignoreClosed(in.Close()) }
+		p.cmd.WaitDelay = patience
+	}
 	if err := p.cmd.Start(); err != nil {
 		in.Close()
 		out.Close()
@@ -113,8 +125,21 @@ func (p *Process) giveIDs(ctx context.Context, m *idmap.Map) error {
 	return nil
 }
 
-// Kill ends the child at once. It must still be waited for.
-func (p *Process) Kill() { _ = p.cmd.Process.Kill() } // it may have ended by itself
+// Kill ends the child at once, or lets a gentle one end. It must still be waited for.
+func (p *Process) Kill() {
+	if p.gentle {
+		_ = p.in.Close() // it may be closed
+		return
+	}
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
 
 // Receive is Conn.Receive, whose error Finish will return again.
 func (p *Process) Receive(v any) error {

@@ -19,6 +19,26 @@ type Record struct {
 	Root *Node
 }
 
+// Moved are files, by device and inode, of which renaming has set the time of their last change, and nothing else has.
+type Moved map[[2]uint64]struct{ Before, After int64 } // nanoseconds
+
+// Adjust gives files that were moved the time of change that they have now.
+func (r *Record) Adjust(m Moved) {
+	if len(m) > 0 {
+		m.adjust(r.Root)
+	}
+}
+
+func (m Moved) adjust(n *Node) {
+	t, ok := m[[2]uint64{n.Stamp.Dev, n.Stamp.Ino}]
+	if ok && n.Stamp.Ctime == t.Before {
+		n.Stamp.Ctime = t.After
+	}
+	for _, child := range n.Children {
+		m.adjust(child)
+	}
+}
+
 // Node is one file of a Record.
 type Node struct {
 	Name     string

@@ -64,6 +64,11 @@ func (s *Spec) run(who identity) (Result, error) {
 	if err != nil || result != nil {
 		return deref(result), err
 	}
+	return reap(pid)
+}
+
+// reap waits for the program, and for the orphans that end before it.
+func reap(pid int) (Result, error) {
 	for {
 		var status unix.WaitStatus
 		got, err := unix.Wait4(-1, &status, 0, nil)

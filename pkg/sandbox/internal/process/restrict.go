@@ -18,7 +18,7 @@ func (s *Spec) limit() (ambient []uintptr, err error) {
 	if s.Insecure {
 		ambient, err = permitted()
 	} else {
-		err = restrict()
+		err = restrict(stepCaps)
 	}
 	// A key ring of its own, so that the builder's keys are not the step's.
 	_, _ = unix.KeyctlJoinSessionKeyring("") // not all kernels have them, and some containers forbid it
@@ -44,13 +44,13 @@ func permitted() ([]uintptr, error) {
 // restrict prepares this thread for starting the step: what programs started from it may ever gain is
 // limited, while the thread itself keeps what it needs. It must be the thread that the process was started
 // on, and the one that forks.
-func restrict() error {
+func restrict(keep uint64) error {
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP+16; c++ {
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
 		if err != nil {
 			break // the kernel knows no more
 		}
-		if has == 1 && stepCaps&(1<<c) == 0 {
+		if has == 1 && keep&(1<<c) == 0 {
 			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 				return fmt.Errorf("drop capability %d: %w", c, err)
 			}

@@ -2,8 +2,16 @@
 // system by mounts of its own, starts the program, reaps what it leaves behind and kills the rest.
 package process
 
-// Op is the name of the child's operation.
-const Op = "run"
+import (
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/swap"
+)
+
+// Op and BareOp are the names of the children's operations.
+const (
+	Op     = "run"
+	BareOp = "run-bare"
+)
 
 // Spec is what the child is told to do.
 type Spec struct {
@@ -27,6 +35,16 @@ type Spec struct {
 	UserXattr, OneOwner bool
 	// Probe asks only for the mounts.
 	Probe bool
+	// Bare says that there are no namespaces and no mounts. The trees are directories then, on the filesystem of the
+	// root and of Box.
+	Bare *Bare
+}
+
+// Bare says how a step enters its root where there are no mounts.
+type Bare struct {
+	// Swap exchanges the files of the root with those of this process's own root; its Stage is filled in. When it is nil the step enters its
+	// root by chroot.
+	Swap *swap.Spec
 }
 
 // Tree is a tree of files: the directory Dir as it is or, when that is empty, an overlay.
@@ -91,6 +109,8 @@ type (
 		Data     []byte
 		UID, GID int
 		Mode     int64
+		// Secret says that no disk may see the data, if there is a way.
+		Secret bool
 	}
 
 	// Socket is a socket of the builder's, which is given an owner and a mode.
@@ -112,4 +132,6 @@ type Result struct {
 	Code int
 	// Reason says why the program was not started; Code is 126 or 127 then.
 	Reason string
+	// Moved are files of the root that the step has not touched, although their time of change is another one.
+	Moved diff.Moved
 }

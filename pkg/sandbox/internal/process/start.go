@@ -33,6 +33,9 @@ func (s *Spec) start(who identity) (pid int, failed *Result, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if err := s.confine(who); err != nil {
+		return 0, nil, err
+	}
 	giveStreams(who.uid)
 	null, err := os.OpenFile("/dev/null", os.O_RDONLY, 0)
 	if err != nil {

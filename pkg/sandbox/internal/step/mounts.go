@@ -96,7 +96,7 @@ func mountOf(m sandbox.Mount, t *trees, w *worker.Worker) process.Mount {
 	case sandbox.TmpfsSource:
 		out.Tmpfs = &process.Tmpfs{Size: s.Size}
 	case sandbox.FileSource:
-		out.File = &process.File{Data: s.Data, UID: s.UID, GID: s.GID, Mode: s.Mode}
+		out.File = &process.File{Data: s.Data, UID: s.UID, GID: s.GID, Mode: s.Mode, Secret: true}
 	case sandbox.SocketSource:
 		out.Socket = &process.Socket{Path: s.Path, UID: s.UID, GID: s.GID, Mode: s.Mode}
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
@@ -16,10 +17,11 @@ import (
 // defaultHostname is the name of the host that steps see, the one that BuildKit gives.
 const defaultHostname = "buildkitsandbox"
 
-// Run runs p in the root that spec describes; it fills in the rest of spec.
-func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Process) error {
+// Run runs p in the root that spec describes; it fills in the rest of spec. It returns the files whose time of change it has
+// set itself.
+func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Process) (diff.Moved, error) {
 	if len(p.Args) == 0 {
-		return errors.New("run process: no program")
+		return nil, errors.New("run process: no program")
 	}
 	hostname := p.Hostname
 	if hostname == "" {
@@ -27,7 +29,7 @@ func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Pro
 	}
 	spec.Hostname = hostname
 	if err := addMounts(ctx, w, &spec, p); err != nil {
-		return fmt.Errorf("run process: %w", err)
+		return nil, fmt.Errorf("run process: %w", err)
 	}
 	spec.Args, spec.Env, spec.Dir, spec.User = p.Args, p.Env, p.Dir, p.User
 	spec.Network, spec.Insecure = p.Network == sandbox.NetworkNone, p.Insecure
@@ -35,15 +37,15 @@ func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Pro
 	result, err := w.Run(ctx, &spec, stdout, stderr)
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case err != nil:
-		return fmt.Errorf("run process: %w", err)
+		return nil, fmt.Errorf("run process: %w", err)
 	case result.Reason != "":
-		return fmt.Errorf("%s: %w", result.Reason, &sandbox.ExitError{Code: result.Code})
+		return nil, fmt.Errorf("%s: %w", result.Reason, &sandbox.ExitError{Code: result.Code})
 	case result.Code != 0:
-		return &sandbox.ExitError{Code: result.Code}
+		return nil, &sandbox.ExitError{Code: result.Code}
 	}
-	return nil
+	return result.Moved, nil
 }
 
 // streams returns writers of which only one is used at a time. The same writer twice stays one, so that

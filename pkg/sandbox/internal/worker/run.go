@@ -10,19 +10,13 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 )
 
-// Run runs a step in a process tree and mount namespace of its own. When it returns nothing is left of either.
+// Run runs a step in a process tree and mount namespace of its own, as far as it has namespaces. When it returns nothing
+// is left of either.
 func (w *Worker) Run(ctx context.Context, spec *process.Spec, stdout, stderr io.Writer) (process.Result, error) {
 	spec.UserXattr, spec.OneOwner = w.userXattr, w.squash
-	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
-	if spec.Network {
-		namespaces |= unix.CLONE_NEWNET
-	}
-	if unifiedCgroups() {
-		namespaces |= unix.CLONE_NEWCGROUP
-	}
-	p, err := child.Command{
-		Op: process.Op, IDs: w.ids, Namespaces: namespaces, Stdout: stdout, Stderr: stderr,
-	}.Start(ctx)
+	command := w.command(spec)
+	command.Stdout, command.Stderr = stdout, stderr
+	p, err := command.Start(ctx)
 	if err != nil {
 		return process.Result{}, err
 	}
@@ -36,6 +30,21 @@ func (w *Worker) Run(ctx context.Context, spec *process.Spec, stdout, stderr io.
 		}
 	}
 	return result, p.Finish()
+}
+
+// command is the child that runs a step.
+func (w *Worker) command(spec *process.Spec) child.Command {
+	if spec.Bare != nil {
+		return child.Command{Op: process.BareOp, Gentle: true}
+	}
+	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if spec.Network {
+		namespaces |= unix.CLONE_NEWNET
+	}
+	if unifiedCgroups() {
+		namespaces |= unix.CLONE_NEWCGROUP
+	}
+	return child.Command{Op: process.Op, IDs: w.ids, Namespaces: namespaces}
 }
 
 func unifiedCgroups() bool {

@@ -17,6 +17,8 @@ import (
 type ScanSpec struct {
 	Dir, Record string
 	Options     diff.Options
+	// Moved are files that are as they were, but for their time of change.
+	Moved []diff.Moved
 }
 
 // Record scans a directory and writes the record to a file. Changes made after it has returned are sure to be
@@ -58,9 +60,10 @@ func record(ctx context.Context, spec ScanSpec) error {
 // Ask returns what the layers say about files. Entries are nil for those of which they do not know.
 type Ask func(ctx context.Context, names []string) ([]*diff.Known, error)
 
-// Compare returns what has changed in a directory since Record, or the last Compare.
-func (w *Worker) Compare(ctx context.Context, dir, file string, ask Ask) snapshot.Changes {
-	spec := ScanSpec{dir, file, diff.Options{MarkExisting: w.squash}}
+// Compare returns what has changed in a directory since Record, or the last Compare. Renaming alone has set the times of
+// moved, in this order.
+func (w *Worker) Compare(ctx context.Context, dir, file string, moved []diff.Moved, ask Ask) snapshot.Changes {
+	spec := ScanSpec{dir, file, diff.Options{MarkExisting: w.squash}, moved}
 	if w.ids != nil {
 		return w.changesOf(ctx, opCompare, spec, func(p *child.Process) error {
 			var names []string
@@ -136,6 +139,9 @@ func compare(ctx context.Context, spec ScanSpec, ask func([]string) ([]*diff.Kno
 	before, err := readRecord(spec.Record)
 	if err != nil {
 		return nil, err
+	}
+	for _, moved := range spec.Moved {
+		before.Adjust(moved)
 	}
 	after, err := diff.Scan(ctx, spec.Dir)
 	if err != nil {

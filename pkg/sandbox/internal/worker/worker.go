@@ -20,7 +20,11 @@ type Worker struct {
 	ids       *idmap.Map
 	squash    bool
 	userXattr bool
+	bare      bool
 }
+
+// Bare is a worker whose steps run without namespaces.
+func Bare(string) (*Worker, error) { return &Worker{userXattr: true, bare: true}, nil }
 
 // New finds out what this process may do by itself. dir is where roots will lie.
 func New(dir string) (*Worker, error) {
@@ -65,6 +69,8 @@ func (w *Worker) Namespaced() bool { return w.ids != nil }
 // Variant names the form in which this worker leaves files, which other workers cannot use.
 func (w *Worker) Variant() string {
 	switch {
+	case w.bare:
+		return "root" // as root leaves them where it may mount
 	case w.squash:
 		return "one-owner"
 	case w.ids != nil:
@@ -102,7 +108,7 @@ func (w *Worker) Remove(ctx context.Context, paths []string) error {
 	if len(paths) == 0 {
 		return nil
 	}
-	if w.ids == nil {
+	if w.ids == nil || os.Geteuid() == 0 && removeAll(paths) == nil {
 		return removeAll(paths)
 	}
 	p, err := child.Command{Op: opRemove, IDs: w.ids, Namespaces: unix.CLONE_NEWNS}.Start(ctx)

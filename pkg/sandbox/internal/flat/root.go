@@ -1,4 +1,4 @@
-package directory
+package flat
 
 import (
 	"context"
@@ -32,6 +32,8 @@ type root struct {
 	closed bool
 	// ran says that Run was called since the last Changes.
 	ran bool
+	// moved are files whose time of change Run has set since then.
+	moved []diff.Moved
 	// reading is the sequence that is still to be consumed.
 	reading *reading
 
@@ -120,8 +122,15 @@ func (r *root) Run(ctx context.Context, p sandbox.Process) error {
 		return err
 	}
 	r.ran = true
-	r.failed = step.Run(ctx, r.p.worker, r.spec(), p)
-	return r.failed
+	moved, err := step.Run(ctx, r.p.worker, r.spec(), p)
+	if len(moved) > 0 {
+		r.moved = append(r.moved, moved)
+	}
+	if err != nil && r.d.o.Recover != nil {
+		err = errors.Join(err, r.d.o.Recover())
+	}
+	r.failed = err
+	return err
 }
 
 // Tree implements step.Source.
@@ -149,7 +158,8 @@ func (r *root) Changes(ctx context.Context) snapshot.Changes {
 		return func(func(snapshot.Change, error) bool) {}
 	}
 	r.ran = false
-	changes := r.p.worker.Compare(ctx, r.fs(), r.record(), r.known)
+	changes := r.p.worker.Compare(ctx, r.fs(), r.record(), r.moved, r.known)
+	r.moved = nil
 	if r.p.worker.Squash() {
 		var given owners.Layer
 		changes, given = owners.Give(ctx, changes, r.owners)
