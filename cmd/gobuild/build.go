@@ -28,6 +28,7 @@ type buildFlags struct {
 	annotations                  []string
 	workDir, isolation, progress string
 	verbosity                    string
+	disposable                   bool
 	call                         string
 	check                        bool
 }
@@ -41,7 +42,8 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 	b.cache.register(f)
 	b.mounts.register(f)
 	f.StringArrayVar(&b.annotations, "annotation", nil, "`name=value` to put into the manifest (repeatable)")
-	f.StringVar(&b.isolation, "isolation", "auto", "how RUN is isolated: auto, overlay or directory")
+	f.StringVar(&b.isolation, "isolation", "auto", "how RUN is isolated: auto, overlay, directory, inplace or chroot (see 'gobuild doctor')")
+	registerDisposable(f, &b.disposable)
 	f.StringVar(&b.call, "call", "build", "what to do: build, or print what 'gobuild check', 'outline' or 'targets' print; with ,format=json as JSON")
 	f.BoolVar(&b.check, "check", false, "the same as --call=check")
 	f.StringVar(&b.progress, "progress", "auto", "how progress is shown: auto, tty, plain, json or quiet")
@@ -51,6 +53,10 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 
 func registerWorkDir(f *pflag.FlagSet, dir *string) {
 	f.StringVar(dir, "work-dir", "", "directory for what is kept between builds (default gobuild in the user's cache directory)")
+}
+
+func registerDisposable(f *pflag.FlagSet, disposable *bool) {
+	f.BoolVar(disposable, "disposable-container", false, "let RUN use this container's own files, which are put aside meanwhile, as in gobuild's own image (--isolation=inplace)")
 }
 
 func newBuild(log *logrus.Logger) *cobra.Command {
@@ -144,6 +150,7 @@ func (b *buildFlags) options() (build.Options, error) {
 	o.CompressionLevel = b.layer.level
 	o.Epoch, o.RewriteTimestamps = b.layer.epoch(), b.layer.rewrite || b.layer.reproducible
 	o.WorkDir, o.Isolation = b.workDir, b.isolation
+	o.DisposableContainer = b.disposable
 	return o, errors.Join(errs[:]...)
 }
 

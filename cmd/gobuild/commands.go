@@ -71,39 +71,6 @@ func printPruned(items int, bytes int64, kept int, bytesKept int64) {
 	fmt.Printf("removed %d items, %s; kept %d items, %s\n", items, units.HumanSize(float64(bytes)), kept, units.HumanSize(float64(bytesKept)))
 }
 
-func newDoctor() *cobra.Command {
-	var workDir string
-	c := &cobra.Command{
-		Use:   "doctor",
-		Short: "Tell how RUN can be isolated here, and why not better",
-		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			checks, err := build.Doctor(c.Context(), workDir)
-			if err != nil {
-				return err
-			}
-			chosen := false
-			for _, check := range checks {
-				switch {
-				case check.Err != nil:
-					fmt.Printf("%-10s no: %v\n", check.Driver, check.Err)
-				case !chosen:
-					fmt.Printf("%-10s yes, and used by --isolation=auto\n", check.Driver)
-					chosen = true
-				default:
-					fmt.Printf("%-10s yes\n", check.Driver)
-				}
-			}
-			if !chosen {
-				fmt.Println("RUN instructions cannot run here; builds that only copy can.")
-			}
-			return nil
-		},
-	}
-	registerWorkDir(c.Flags(), &workDir)
-	return c
-}
-
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",

@@ -3,29 +3,76 @@ package build
 import (
 	"context"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/chroot"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/directory"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/inplace"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/overlay"
 )
 
 // drivers returns the sandbox drivers, best first (see the package sandbox for what each needs).
-func drivers(layersDir func(driver string) string, indexes rootfs.Indexes) []sandbox.Driver {
+func (o Options) drivers(layersDir func(driver string) string, indexes rootfs.Indexes) []sandbox.Driver {
 	return []sandbox.Driver{
 		overlay.New(overlay.Options{Dir: layersDir("overlay"), Indexes: indexes}),
 		directory.New(directory.Options{Dir: layersDir("directory"), Indexes: indexes}),
+		inplace.New(inplace.Options{
+			Dir: onRootFilesystem(layersDir("inplace")), Keep: o.openedByName(), Disposable: o.DisposableContainer, Indexes: indexes,
+		}),
+		chroot.New(chroot.Options{Dir: layersDir("chroot"), Indexes: indexes}),
 	}
+}
+
+// onRootFilesystem returns dir or, if that is on a volume, a directory that is on the container's own filesystem.
+func onRootFilesystem(dir string) string {
+	root, err := os.Stat("/")
+	if err != nil {
+		return dir // the driver will tell
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		fi, err := os.Stat(at)
+		switch {
+		case err != nil && at != "/":
+			continue
+		case err == nil && fi.Sys().(*syscall.Stat_t).Dev == root.Sys().(*syscall.Stat_t).Dev:
+			return dir
+		}
+		return "/.gobuild"
+	}
+}
+
+// openedByName lists the files that a build opens while steps run.
+func (o Options) openedByName() []string {
+	list := []string{o.WorkDir}
+	for _, name := range append(slices.Collect(maps.Values(o.Contexts)), o.Context, o.ContextDir, o.Dockerfile) {
+		if path, err := filepath.Abs(name); err == nil && name != "" && exists(path) {
+			list = append(list, path)
+		}
+	}
+	for _, sockets := range o.SSH {
+		list = append(list, sockets...)
+	}
+	return list
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // checkIsolation refuses a driver that does not exist before anything is done for a build that would need it.
 func (o Options) checkIsolation() error {
 	list := o.Drivers
 	if list == nil {
-		list = drivers(func(driver string) string { return driver }, nil)
+		list = o.drivers(func(driver string) string { return driver }, nil)
 	}
 	names := []string{sandbox.Auto}
 	for _, d := range list {
@@ -41,31 +88,11 @@ func (o Options) checkIsolation() error {
 func (o Options) driver(ctx context.Context, store *local.Store) (sandbox.Driver, error) {
 	list := o.Drivers
 	if list == nil {
-		list = drivers(store.LayersDir, store)
+		list = o.drivers(store.LayersDir, store)
 	}
-	return sandbox.Select(ctx, list, o.Isolation)
-}
-
-// Check is what one sandbox driver says of the place that it is in.
-type Check struct {
-	Driver string
-	// Err is nil if the driver works here, and otherwise says why not and what would help.
-	Err error
-}
-
-// Doctor asks all drivers, best first, whether they work with workDir; empty is the default one.
-func Doctor(ctx context.Context, workDir string) ([]Check, error) {
-	o, err := Options{WorkDir: workDir}.withDefaults()
-	if err != nil {
-		return nil, err
+	d, err := sandbox.Select(ctx, list, o.Isolation)
+	if err == nil && d.Name() == inplace.Name {
+		o.readSecrets(ctx)
 	}
-	store, err := local.Open(ctx, o.WorkDir)
-	if err != nil {
-		return nil, err
-	}
-	var checks []Check
-	for _, d := range drivers(store.LayersDir, store) {
-		checks = append(checks, Check{d.Name(), d.Probe(ctx)})
-	}
-	return checks, store.Close()
+	return d, err
 }

@@ -104,6 +104,9 @@ type Options struct {
 	CacheMounts CacheMounts
 	// Isolation is the name of the sandbox driver, or "auto", which is also the default.
 	Isolation string
+	// DisposableContainer says that steps may use the files of the container that this process is in, which are put aside
+	// meanwhile; gobuild's own image says so itself. It is not believed on a host.
+	DisposableContainer bool
 	// Drivers replaces the drivers that Isolation chooses from.
 	Drivers []sandbox.Driver
 
@@ -151,6 +154,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("find work directory: %w", err)
 	}
 	o.WorkDir = dir
+	o.Secrets = remembered(o.Secrets)
 	return o, nil
 }
 

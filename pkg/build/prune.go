@@ -28,7 +28,7 @@ func Prune(ctx context.Context, p PruneOptions) (local.Pruned, error) {
 		return local.Pruned{}, err
 	}
 	var k keepers
-	for _, d := range drivers(func(driver string) string { return filepath.Join(local.LayersDir(o.WorkDir), driver) }, nil) {
+	for _, d := range o.drivers(func(driver string) string { return filepath.Join(local.LayersDir(o.WorkDir), driver) }, nil) {
 		if keeper, ok := d.(sandbox.Keeper); ok {
 			k = append(k, keeper)
 		}
@@ -62,14 +62,15 @@ func (k keepers) Kept(ctx context.Context) ([]local.Item, error) {
 	return items, nil
 }
 
-// removeCache removes a cache that processes have mounted. Any driver can, whichever prepared it.
+// removeCache removes a cache that processes have mounted, in all forms that drivers leave it in.
 func (k keepers) removeCache(ctx context.Context, dir string) error {
+	var err error
 	for _, keeper := range k {
 		if c, ok := keeper.(sandbox.CacheKeeper); ok {
-			return c.RemoveCache(ctx, dir)
+			err = errors.Join(err, c.RemoveCache(ctx, dir))
 		}
 	}
-	return nil
+	return err
 }
 
 func (k keepers) Prune(ctx context.Context, then time.Time) error {

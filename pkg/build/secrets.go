@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 )
 
 // MaxSecret is how many bytes a secret may have. It is the limit of BuildKit.
@@ -48,4 +49,34 @@ func (o Options) secret(ctx context.Context, id string) ([]byte, error) {
 		return nil, errors.New(err.Error()) // a secret that was given and cannot be read is more than one that is missing
 	}
 	return value, err
+}
+
+// remembered makes secrets that are read once. Those that cannot be read are tried again.
+func remembered(secrets map[string]Secret) map[string]Secret {
+	out := make(map[string]Secret, len(secrets))
+	for id, s := range secrets {
+		var mu sync.Mutex
+		var value []byte
+		known := false
+		out[id] = func(ctx context.Context) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if known {
+				return value, nil
+			}
+			var err error
+			value, err = s(ctx)
+			known = err == nil
+			return value, err
+		}
+	}
+	return out
+}
+
+// readSecrets reads all secrets, for places where their files cannot be reached while a step runs. One that
+// cannot be read matters when it is asked for.
+func (o Options) readSecrets(ctx context.Context) {
+	for _, s := range o.Secrets {
+		_, _ = s(ctx)
+	}
 }
