@@ -65,6 +65,7 @@ type parkedWorld struct {
 	gobuild  part[string]
 	web      part[*parts.Web]
 	agent    part[*parts.Agent]
+	docker   part[*parts.Docker]
 	bases    [2]part[string]
 }
 
@@ -138,6 +139,16 @@ func agent(t testing.TB) *parts.Agent {
 			world.atEnd(a.Stop)
 		}
 		return a, err
+	})
+}
+
+func docker(t testing.TB) *parts.Docker {
+	return world.docker.get(t, func(ctx context.Context) (*parts.Docker, error) {
+		d, err := parts.StartDocker(ctx, filepath.Join(world.dir, "docker"))
+		if err == nil {
+			world.atEnd(d.Stop)
+		}
+		return d, err
 	})
 }
 

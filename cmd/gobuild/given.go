@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -51,11 +52,14 @@ func (g *givenFlags) apply(o *build.Options) error {
 	}
 	o.Secrets = map[string]build.Secret{}
 	for _, word := range g.secrets {
-		id, secret, err := parseSecret(word)
+		id, file, secret, err := parseSecret(word)
 		if err != nil {
 			return err
 		}
 		o.Secrets[id] = secret
+		if file != "" {
+			o.PrivateFiles = append(o.PrivateFiles, file)
+		}
 	}
 	o.SSH = map[string][]string{}
 	for _, word := range g.agents {
@@ -96,17 +100,17 @@ func parseHosts(words []string) (lines []string, err error) {
 }
 
 // parseSecret reads the value of --secret, as docker build has it. One without a source is the variable of its name if
-// there is one, or else the file.
-func parseSecret(word string) (id string, secret build.Secret, err error) {
+// there is one, or else the file, whose path is returned then.
+func parseSecret(word string) (id, from string, secret build.Secret, err error) {
 	fields, err := csvvalue.Fields(word, nil)
 	if err != nil {
-		return "", nil, usagef("--secret %q: %v", word, err)
+		return "", "", nil, usagef("--secret %q: %v", word, err)
 	}
 	var kind, file, variable string
 	for _, field := range fields {
 		key, value, ok := strings.Cut(field, "=")
 		if !ok {
-			return "", nil, usagef("--secret %q: %q is not of the form key=value", word, field)
+			return "", "", nil, usagef("--secret %q: %q is not of the form key=value", word, field)
 		}
 		switch strings.ToLower(key) {
 		case "id":
@@ -118,16 +122,16 @@ func parseSecret(word string) (id string, secret build.Secret, err error) {
 		case "env":
 			variable = value
 		default:
-			return "", nil, usagef("--secret %q: unexpected key %q: want id, type, src or env", word, key)
+			return "", "", nil, usagef("--secret %q: unexpected key %q: want id, type, src or env", word, key)
 		}
 	}
 	switch {
 	case id == "":
-		return "", nil, usagef("--secret %q has no id", word)
+		return "", "", nil, usagef("--secret %q has no id", word)
 	case kind != "" && kind != "file" && kind != "env":
-		return "", nil, usagef("--secret %q: type %q is neither file nor env", word, kind)
+		return "", "", nil, usagef("--secret %q: type %q is neither file nor env", word, kind)
 	case file != "" && variable != "":
-		return "", nil, usagef("--secret %q has both a file and a variable", word)
+		return "", "", nil, usagef("--secret %q has both a file and a variable", word)
 	case kind == "env" && variable == "":
 		variable, file = file, ""
 	}
@@ -139,13 +143,14 @@ func parseSecret(word string) (id string, secret build.Secret, err error) {
 		}
 	}
 	if variable == "" {
-		return id, build.SecretFile(file), nil
+		path, err := filepath.Abs(file)
+		return id, path, build.SecretFile(file), err
 	}
 	value, ok := os.LookupEnv(variable)
 	if !ok {
-		return "", nil, usagef("--secret %q: the variable %s is not set", word, variable)
+		return "", "", nil, usagef("--secret %q: the variable %s is not set", word, variable)
 	}
-	return id, build.SecretValue([]byte(value)), nil
+	return id, "", build.SecretValue([]byte(value)), nil
 }
 
 // parseAgent reads the value of --ssh.

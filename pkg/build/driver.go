@@ -25,7 +25,8 @@ func (o Options) drivers(layersDir func(driver string) string, indexes rootfs.In
 		overlay.New(overlay.Options{Dir: layersDir("overlay"), Indexes: indexes}),
 		directory.New(directory.Options{Dir: layersDir("directory"), Indexes: indexes}),
 		inplace.New(inplace.Options{
-			Dir: onRootFilesystem(layersDir("inplace")), Keep: o.openedByName(), Disposable: o.DisposableContainer, Indexes: indexes,
+			Dir: onRootFilesystem(layersDir("inplace")), Keep: o.openedByName(), Hide: o.PrivateFiles,
+			Disposable: o.DisposableContainer, Indexes: indexes,
 		}),
 		chroot.New(chroot.Options{Dir: layersDir("chroot"), Indexes: indexes}),
 	}

@@ -104,6 +104,9 @@ type Options struct {
 	CacheMounts CacheMounts
 	// Isolation is the name of the sandbox driver, or "auto", which is also the default.
 	Isolation string
+	// PrivateFiles are absolute paths of files with credentials that are not needed any more: they are out of the sight of steps, whatever the
+	// driver.
+	PrivateFiles []string
 	// DisposableContainer says that steps may use the files of the container that this process is in, which are put aside
 	// meanwhile; gobuild's own image says so itself. It is not believed on a host.
 	DisposableContainer bool

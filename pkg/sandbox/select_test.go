@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/unfit"
 )
 
 // probe is a driver of which only the probe matters.
@@ -45,6 +46,14 @@ func TestSelect(t *testing.T) {
 	_, err := sandbox.Select(t.Context(), []sandbox.Driver{drivers[0], drivers[3]}, "auto")
 	if err == nil || !strings.Contains(err.Error(), "here: a: no mounts: allow them; d: no namespaces") {
 		t.Errorf("none: %v", err)
+	}
+	first, second := &unfit.Error{Why: "no mounts", Remedy: "allow them"}, &unfit.Error{Why: "not root", Remedy: "be root"}
+	_, err = sandbox.Select(t.Context(), []sandbox.Driver{
+		probe{name: "a", err: first}, probe{name: "b", err: second}, probe{name: "c", err: first},
+	}, "auto")
+	want := "here: a, c: no mounts; b: not root\nany of these helps: allow them; be root; "
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("typed: %v, want %q", err, want)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(bad)

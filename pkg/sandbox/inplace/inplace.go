@@ -43,6 +43,9 @@ type Options struct {
 	// Keep are absolute paths that stay in their places when files are exchanged, and which steps can therefore reach: all that this
 	// process will open by name while steps run.
 	Keep []string
+	// Hide are absolute paths of files with credentials, which are in this process's memory alone while a step runs. When this process and
+	// its child are killed at the same time, they are lost. What is a mount cannot be hidden.
+	Hide []string
 	// Disposable says that the container is, without the file Marker.
 	Disposable bool
 	// Indexes is given the index of each layer that is extracted, and asked for what layers say about files that a
@@ -63,7 +66,7 @@ func New(o Options) *Driver {
 	d.checked = sync.OnceValue(d.check)
 	s := &swap.Spec{Root: "/", State: filepath.Join(o.Dir, "state"), Keep: keep(o)}
 	d.Driver = flat.New(flat.Options{
-		Name: Name, Dir: o.Dir, Indexes: o.Indexes, Worker: worker.Bare, Bare: &process.Bare{Swap: s},
+		Name: Name, Dir: o.Dir, Indexes: o.Indexes, Worker: worker.Bare, Bare: &process.Bare{Swap: s, Hide: o.Hide},
 		Recover: d.recover,
 	})
 	return d

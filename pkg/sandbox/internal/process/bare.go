@@ -130,6 +130,9 @@ func (b *bare) prepare() (identity, error) {
 	if err := b.lock(); err != nil {
 		return identity{}, err
 	}
+	if err := b.hide(); err != nil {
+		return identity{}, err
+	}
 	var who identity
 	err := b.inRoot(func() (err error) {
 		who, err = lookUpUser(b.spec.User)
@@ -192,7 +195,8 @@ func enterRoot(dir int) error {
 	return nil
 }
 
-// start starts the program, on a thread that ends then: what the thread has given up by that time this process still needs.
+// start starts the program, on a thread of its own: what the thread has given up by then this process still needs. The thread
+// lives as long as this process, with which the program is to end.
 func (b *bare) start(who identity) (pid int, failed *Result, err error) {
 	started := func() error {
 		done := make(chan struct{})
@@ -200,6 +204,7 @@ func (b *bare) start(who identity) (pid int, failed *Result, err error) {
 			runtime.LockOSThread() // and never unlocked
 			pid, failed, err = b.spec.start(who)
 			close(done)
+			select {}
 		}()
 		<-done
 		return err

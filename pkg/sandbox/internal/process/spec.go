@@ -45,6 +45,8 @@ type Bare struct {
 	// Swap exchanges the files of the root with those of this process's own root; its Stage is filled in. When it is nil the step enters its
 	// root by chroot.
 	Swap *swap.Spec
+	// Hide are files of this process's own root that are removed, and put back after the step.
+	Hide []string
 }
 
 // Tree is a tree of files: the directory Dir as it is or, when that is empty, an overlay.

@@ -41,10 +41,11 @@ func (s *Spec) start(who identity) (pid int, failed *Result, err error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("start process: %w", err)
 	}
-	pid, err = syscall.ForkExec(path, s.Args, &syscall.ProcAttr{
-		Env: env, Files: []uintptr{null.Fd(), 1, 2},
-		Sys: &syscall.SysProcAttr{Setsid: true, Credential: who.credential(), AmbientCaps: caps},
-	})
+	sys := &syscall.SysProcAttr{Setsid: true, Credential: who.credential(), AmbientCaps: caps}
+	if s.Bare != nil {
+		sys.Pdeathsig = unix.SIGKILL // elsewhere the namespace ends with this process
+	}
+	pid, err = syscall.ForkExec(path, s.Args, &syscall.ProcAttr{Env: env, Files: []uintptr{null.Fd(), 1, 2}, Sys: sys})
 	switch {
 	case err == nil:
 		return pid, nil, nil

@@ -100,6 +100,13 @@ func (x *Exchange) putAsideOne(name string) error {
 		return nil
 	}
 	if x.holdsKept(name) {
+		mount, err := isMount(x.at(name))
+		if err != nil {
+			return err
+		}
+		if mount { // it stays, with all that is in it
+			return x.journal.add(record{Stays: name})
+		}
 		return x.mergeAside(name, true)
 	}
 	err := os.Rename(x.at(name), x.aside(name))
@@ -184,6 +191,22 @@ func (x *Exchange) holdsKept(name string) bool {
 func (x *Exchange) merged(name string) bool {
 	_, ok := x.journal.dirs[name]
 	return ok
+}
+
+// isMount reports whether something is mounted on a path.
+func isMount(name string) (bool, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err != nil {
+		return false, &os.PathError{Op: "statx", Path: name, Err: err}
+	}
+	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+	}
+	var parent unix.Statx_t // Linux before 5.8
+	if err := unix.Statx(unix.AT_FDCWD, filepath.Dir(name), 0, unix.STATX_TYPE, &parent); err != nil {
+		return false, &os.PathError{Op: "statx", Path: name, Err: err}
+	}
+	return st.Dev_major != parent.Dev_major || st.Dev_minor != parent.Dev_minor, nil
 }
 
 func list(dir string) ([]string, error) {

@@ -42,9 +42,12 @@ func newWorld(t *testing.T) *world {
 	w.must(unix.Mount("overlay", root, "overlay", 0, options))
 	t.Cleanup(func() { w.must(unix.Unmount(root, unix.MNT_DETACH)) })
 	w.must(unix.Mount(w.path("mounted"), w.path("root/etc/hosts"), "", unix.MS_BIND, ""))
-	for _, name := range []string{"root/state", "root/keep/this", "root/state/stage/etc", "root/state/stage/new", "root/state/stage/bin"} {
+	for _, name := range []string{"root/state", "root/keep/this", "root/volume", "volume/kept", "volume/other", "root/state/stage/etc", "root/state/stage/new", "root/state/stage/bin"} {
 		w.must(os.MkdirAll(w.path(name), 0o755))
 	}
+	w.must(unix.Mount(w.path("volume"), w.path("root/volume"), "", unix.MS_BIND, ""))
+	w.write("root/volume/kept/f", "kept")
+	w.write("root/volume/other/f", "beside it")
 	w.write("root/keep/this/f", "kept")
 	w.write("root/keep/other", "container's")
 	w.write("root/state/stage/etc/passwd", "stage's")
@@ -53,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	w.write("root/state/stage/new/f", "stage's")
 	w.must(os.Symlink("new", w.path("root/state/stage/var")))
 	w.must(os.Chmod(w.path("root/state/stage/etc"), 0o700))
-	w.spec = swap.Spec{Root: root, State: w.path("root/state"), Stage: w.path("root/state/stage"), Keep: []string{w.path("root/keep/this")}}
+	w.spec = swap.Spec{Root: root, State: w.path("root/state"), Stage: w.path("root/state/stage"), Keep: []string{w.path("root/keep/this"), w.path("root/volume/kept")}}
 	return w
 }
 
@@ -112,7 +115,7 @@ func TestExchange(t *testing.T) {
 		w.must(err)
 		for name, want := range map[string]string{
 			"bin/sh": "stage's", "new/f": "stage's", "etc/passwd": "stage's", "etc/hosts": "mounted", "keep/this/f": "kept",
-			"keep/other": "none", "etc/sub/x": "none", "opt/deep/x": "none", "var/f": "stage's",
+			"keep/other": "none", "etc/sub/x": "none", "opt/deep/x": "none", "volume/other/f": "beside it", "var/f": "stage's",
 		} {
 			if got := w.read("root/" + name); got != want {
 				t.Errorf("%s is %q, want %q", name, got, want)

@@ -1,0 +1,275 @@
+package integration
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobuild-dev/gobuild/integration/internal/parts"
+)
+
+// TestDriversInContainers runs the conformance suite of the drivers that need no privileges where they are for.
+func TestDriversInContainers(t *testing.T) {
+	for _, s := range settings() {
+		if s.copies || s.name == "cluster" {
+			continue
+		}
+		t.Run(s.driver, func(t *testing.T) {
+			program := filepath.Join(t.TempDir(), "suite")
+			cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "./pkg/sandbox/"+s.driver)
+			cmd.Dir = repository()
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			c := s.start(t)
+			c.docker(t, "cp", program, c.name+":"+filepath.Dir(s.program)+"/suite")
+			tmp := filepath.Dir(s.work) + "/tmp"
+			args := []string{"/bin/sh", "-c", fmt.Sprintf("mkdir -p %[1]s && [ -e /bin/busybox ] || cp /context/busybox /bin/; TMPDIR=%[1]s exec %[2]s/suite -test.run TestDriver \"$@\"",
+				tmp, filepath.Dir(s.program)), "sh"}
+			if s.driver == "inplace" {
+				args = append(args, "-container")
+			}
+			copyFile(t, "/bin/busybox", filepath.Join(c.contexts, "busybox"))
+			if out := c.run(t, args...); !strings.Contains(out, "PASS") {
+				t.Error(out)
+			}
+		})
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "cp", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// settingOf finds the setting for which a driver is.
+func settingOf(driver string) setting {
+	list := settings()
+	return list[slices.IndexFunc(list, func(s setting) bool { return s.driver == driver })]
+}
+
+// lay writes a context with a Dockerfile and returns the job that builds it.
+func (c *container) lay(t *testing.T, dockerfile string) parts.Job {
+	t.Helper()
+	dir, err := os.MkdirTemp(c.contexts, "red-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return parts.Job{Context: dir, Dockerfile: "Dockerfile", NoCache: true}
+}
+
+// TestRedTeam has steps look for what is not theirs, and spoil what they can; the build after them is right, and the container
+// is what it was.
+func TestRedTeam(t *testing.T) {
+	for _, driver := range []string{"inplace", "chroot"} {
+		t.Run(driver, func(t *testing.T) {
+			c := settingOf(driver).start(t)
+			const password = "open sesame"
+			auth := base64.StdEncoding.EncodeToString([]byte("u:" + password))
+			pattern := "[" + auth[:1] + "]" + auth[1:] // which does not find itself
+			home := filepath.Dir(c.work)
+			c.run(t, "/bin/sh", "-c", "mkdir -p "+home+"/.docker && echo '{\"auths\":{\"elsewhere.invalid\":{\"auth\":\""+auth+"\"}}}' > "+home+"/.docker/config.json && chmod 640 "+home+"/.docker/config.json")
+			honest := c.lay(t, "FROM "+busybox(t)+"\nRUN echo fine > /fine && ls -l / /bin > /list && cat /etc/passwd >> /list\n")
+			if err := c.build(t.Context(), t, honest); err != nil {
+				t.Fatal(err)
+			}
+			before := c.list(t)
+			evil := c.lay(t, "FROM "+busybox(t)+`
+RUN find / -type f ! -path '/sys/*' ! -path '/proc/*' 2>/dev/null | xargs grep -l '`+pattern+`' 2>/dev/null && exit 1; \
+    for p in /proc/[0-9]*; do cat $p/environ $p/root/gobuild/.docker/config.json 2>/dev/null | grep -q '`+pattern+`' && exit 1; done; true
+RUN kill -9 -1; true
+RUN cp /bin/busybox /busybox; rm -f /bin/sh /bin/busybox; echo nonsense > /b.txt; /busybox ln -s /b.txt /bin/sh
+`)
+			if err := c.build(t.Context(), t, evil); err != nil {
+				t.Errorf("evil: %v", err)
+			}
+			worse := c.lay(t, "FROM "+busybox(t)+`
+RUN mkdir -p /gobuild /context /usr/local/bin; ln -s /etc /dev/pipes; ln -s / /dev/shm/x; \
+    ln -sf /etc/passwd /etc/hosts 2>/dev/null; ln -sf /etc/passwd /etc/resolv.conf 2>/dev/null; ln -s / /run/secrets; \
+    for i in 1 2 3; do (setsid sh -c 'while :; do sleep 1; done' &); done; rm -rf /tmp /home /root
+RUN <<EOF
+  cat /etc/passwd
+EOF
+RUN --mount=type=tmpfs,target=/run/secrets/x true
+`)
+			if err := c.build(t.Context(), t, worse); err != nil {
+				t.Errorf("worse: %v", err)
+			}
+			if after := c.list(t); !slices.Equal(before, after) {
+				t.Errorf("the container has changed:\n%s", difference(before, after))
+			}
+			if out := c.run(t, "/bin/sh", "-c", "for p in /proc/[0-9]*; do cat $p/cmdline; echo; done | grep -c '[s]etsid.*while' || :"); strings.TrimSpace(out) != "0" {
+				t.Errorf("processes are left: %s", out)
+			}
+			honest.Destination = registry(t).Addr + "/red/" + driver + ":1"
+			if err := c.build(t.Context(), t, honest); err != nil {
+				t.Errorf("the next build: %v", err)
+			}
+		})
+	}
+}
+
+// TestRuntimeMounts is traps 29 and 30: what the runtime has mounted is not in a step's way, not wiped, and in no layer.
+func TestRuntimeMounts(t *testing.T) {
+	list := settings()
+	c := list[slices.IndexFunc(list, func(s setting) bool { return s.name == "cluster" })].start(t)
+	job := c.lay(t, "FROM "+busybox(t)+`
+RUN [ ! -e /var/run/secrets/kubernetes.io ] && ! grep -r '[t]he token of the cluster' /var /run
+RUN mkdir -p /var/run/secrets/kubernetes.io/serviceaccount && echo image > /var/run/secrets/kubernetes.io/serviceaccount/token
+RUN rm -rf /var/run/* && mv /run /elsewhere && mkdir /run
+`)
+	job.Destination = registry(t).Addr + "/mounts/cluster:1"
+	before := c.list(t)
+	if err := c.build(t.Context(), t, job); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.run(t, "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token"); got != clusterToken {
+		t.Errorf("the token is %q", got)
+	}
+	if after := c.list(t); !slices.Equal(before, after) {
+		t.Errorf("the container has changed:\n%s", difference(before, after))
+	}
+}
+
+// TestNowhereToRun holds what the error of a RUN says where nothing can run it: what is missing in one line, and in the next the
+// smallest changes that would help.
+func TestNowhereToRun(t *testing.T) {
+	list := settings()
+	c := list[slices.IndexFunc(list, func(s setting) bool { return s.copies })].start(t)
+	err := c.build(t.Context(), t, c.lay(t, "FROM "+busybox(t)+"\nRUN true\n"))
+	if err == nil {
+		t.Fatal("a step has run")
+	}
+	_, text, _ := strings.Cut(err.Error(), "error: ")
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "overlay, directory: user namespaces are not permitted here; inplace, chroot: uid 1500 is not root") ||
+		!strings.HasPrefix(lines[1], "any of these helps: ") || strings.Count(lines[1], "; ") != 2 {
+		t.Errorf("error %q", lines)
+	}
+	out := c.run(t, c.program, "doctor", "--work-dir", c.work, "--format", "json")
+	if strings.Count(out, `"works": false`) != 4 || !strings.Contains(out, `"noNewPrivileges": true`) {
+		t.Error(out)
+	}
+}
+
+// difference lists the lines that only one has.
+func difference(a, b []string) string {
+	var out strings.Builder
+	for _, line := range a {
+		if !slices.Contains(b, line) {
+			fmt.Fprintf(&out, "- %s\n", line)
+		}
+	}
+	for _, line := range b {
+		if !slices.Contains(a, line) {
+			fmt.Fprintf(&out, "+ %s\n", line)
+		}
+	}
+	return out.String()
+}
+
+// TestKilledInPlace kills a build while a step runs. When its child lives, that puts the container's files back; when the child alone is
+// killed, the build does; and when both are, the next start.
+func TestKilledInPlace(t *testing.T) {
+	const builder, child = "/gobuild/gobuild", "gobuild-sandbox-child"
+	type blow struct {
+		victim string
+		signal syscall.Signal
+	}
+	for _, c := range []struct {
+		name  string
+		blows []blow
+	}{
+		{"builder", []blow{{builder, syscall.SIGKILL}}},
+		{"child", []blow{{child, syscall.SIGKILL}}},
+		{"both", []blow{{builder, syscall.SIGSTOP}, {child, syscall.SIGKILL}, {builder, syscall.SIGKILL}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			box := settingOf("inplace").start(t)
+			warm := box.lay(t, "FROM "+busybox(t)+"\nRUN true\n")
+			if err := box.build(t.Context(), t, warm); err != nil {
+				t.Fatal(err)
+			}
+			before := box.list(t)
+			slow := box.lay(t, "FROM "+busybox(t)+"\nRUN echo here > /marker && while :; do sleep 1; done\n")
+			done := make(chan error, 1)
+			go func() { done <- box.build(context.Background(), t, slow) }()
+			waitFor(t, func() bool {
+				select {
+				case err := <-done:
+					t.Fatalf("the build has ended: %v", err)
+				default:
+				}
+				_, err := box.try(t.Context(), t, "cat", "/marker")
+				return err == nil
+			})
+			for _, b := range c.blows {
+				box.kill(t, b.victim, b.signal)
+			}
+			if err := <-done; err == nil {
+				t.Error("the build ended well")
+			}
+			if len(c.blows) > 1 {
+				if got := box.run(t, builder, "doctor", "--work-dir", box.work); !strings.Contains(got, "inplace    yes, and used") {
+					t.Error(got)
+				}
+			}
+			waitFor(t, func() bool { _, err := box.try(t.Context(), t, "cat", "/marker"); return err != nil })
+			waitFor(t, func() bool { _, err := box.try(t.Context(), t, "/bin/sh", "-c", "true"); return err == nil })
+			if after := box.list(t); !slices.Equal(before, after) {
+				t.Errorf("the container has changed:\n%s", difference(before, after))
+			}
+			if err := box.build(t.Context(), t, warm); err != nil {
+				t.Errorf("the next build: %v", err)
+			}
+		})
+	}
+}
+
+// kill kills the processes of the container whose first argument is name.
+func (c *container) kill(t *testing.T, name string, signal syscall.Signal) {
+	t.Helper()
+	killed := 0
+	for line := range strings.Lines(c.docker(t, "top", c.name, "-eo", "pid,args")) {
+		f := strings.Fields(line)
+		var pid int
+		if len(f) < 2 || f[1] != name {
+			continue
+		}
+		if _, err := fmt.Sscan(f[0], &pid); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, signal); err != nil {
+			t.Fatal(err)
+		}
+		killed++
+	}
+	if killed != 1 {
+		t.Errorf("killed %d processes %q", killed, name)
+	}
+}
+
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it never comes")
+		}
+	}
+}
