@@ -30,7 +30,6 @@ func TestDriver(t *testing.T) {
 	maps.Copy(without, map[string]string{
 		"layers/trap_80_malicious": "a step can reach what stays in its place, here the files of the tests",
 		"process/view/hosts":       "the container's own /etc/hosts is a mount",
-		"privileges/hosts":         "the container's own /etc/hosts is a mount",
 		"mounts/socket":            "/dev is the container's, on a filesystem of its own",
 	})
 	sandboxtest.Run(t, sandboxtest.Options{Bare: true, Without: without}, newDriver)

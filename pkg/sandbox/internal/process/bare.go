@@ -173,7 +173,24 @@ func (b *bare) exchange(s swap.Spec) error {
 	if err != nil {
 		return err
 	}
+	if err := b.writeHosts(x); err != nil {
+		return err
+	}
 	return diff.Settle(context.Background())
+}
+
+// writeHosts writes the further hosts of the step where the container's own file is a mount that could not be covered.
+func (b *bare) writeHosts(x *swap.Exchange) error {
+	const name = "/etc/hosts"
+	if !b.spec.Hosts || !x.Noted(name) {
+		return nil
+	}
+	for _, m := range b.spec.Mounts {
+		if m.Target == name && m.File != nil {
+			return os.WriteFile(name, m.File.Data, 0)
+		}
+	}
+	return nil
 }
 
 // inRoot calls f while absolute paths are those of the step's root.

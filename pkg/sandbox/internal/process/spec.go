@@ -33,6 +33,8 @@ type Spec struct {
 	Mounts []Mount
 	// UserXattr says that overlays keep what they need in user attributes, OneOwner that files can have but one owner.
 	UserXattr, OneOwner bool
+	// Hosts says that the file that is mounted on /etc/hosts has more in it than the usual.
+	Hosts bool
 	// Probe asks only for the mounts.
 	Probe bool
 	// Bare says that there are no namespaces and no mounts. The trees are directories then, on the filesystem of the

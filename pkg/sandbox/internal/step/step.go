@@ -32,6 +32,7 @@ func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Pro
 		return nil, fmt.Errorf("run process: %w", err)
 	}
 	spec.Args, spec.Env, spec.Dir, spec.User = p.Args, p.Env, p.Dir, p.User
+	spec.Hosts = len(p.Hosts) > 0
 	spec.Network, spec.Insecure = p.Network == sandbox.NetworkNone, p.Insecure
 	stdout, stderr := streams(p)
 	result, err := w.Run(ctx, &spec, stdout, stderr)

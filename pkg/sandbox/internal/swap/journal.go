@@ -23,10 +23,11 @@ const (
 // record is a line of the journal, written before what it announces is done. Names are JSON strings with bytes that
 // are no UTF-8 replaced, and so only of directories and mounts of the container, not of what is in them.
 type record struct {
-	Spec  *Spec      `json:",omitempty"`
-	Dir   *dirRecord `json:",omitempty"`
-	Stays string     `json:",omitempty"`
-	Phase phase      `json:",omitempty"`
+	Spec  *Spec       `json:",omitempty"`
+	Dir   *dirRecord  `json:",omitempty"`
+	Stays string      `json:",omitempty"`
+	File  *fileRecord `json:",omitempty"`
+	Phase phase       `json:",omitempty"`
 }
 
 // dirRecord is a directory that is merged, as it was.
@@ -42,6 +43,7 @@ type journal struct {
 	spec  *Spec
 	dirs  map[string]dirRecord
 	stays []string
+	files []fileRecord
 	phase phase
 }
 
@@ -104,6 +106,8 @@ func (j *journal) apply(r record) {
 		j.dirs[r.Dir.Name] = *r.Dir
 	case r.Stays != "":
 		j.stays = append(j.stays, r.Stays)
+	case r.File != nil:
+		j.files = append(j.files, *r.File)
 	case r.Phase != "":
 		j.phase = r.Phase
 	}

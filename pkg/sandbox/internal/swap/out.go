@@ -34,7 +34,7 @@ func (x *Exchange) Out() (diff.Moved, error) {
 			return nil, fmt.Errorf("take files out: %w", err)
 		}
 	}
-	if err := x.putBack(""); err != nil {
+	if err := errors.Join(x.restoreFiles(), x.putBack("")); err != nil {
 		return nil, fmt.Errorf("put files back: %w", err)
 	}
 	return x.moves.untouched(), wrap("remove journal", os.Remove(x.journal.path))

@@ -54,6 +54,9 @@ func In(s Spec) (*Exchange, error) {
 	if err == nil {
 		err = x.putAside("")
 	}
+	if err == nil {
+		err = x.noteFiles()
+	}
 	if err != nil {
 		return x, fmt.Errorf("put files aside: %w", err)
 	}

@@ -125,6 +125,7 @@ func TestExchange(t *testing.T) {
 			t.Errorf("etc: %v, %v", fi.Mode(), err)
 		}
 		w.write("root/etc/made", "made")
+		w.write("root/etc/hosts", "spoilt")
 		w.write("root/top", "made")
 		w.must(os.RemoveAll(w.path("root/new")))
 		w.must(os.Chmod(w.path("root/etc"), 0o710))
