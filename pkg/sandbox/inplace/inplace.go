@@ -64,7 +64,7 @@ type Driver struct {
 func New(o Options) *Driver {
 	d := &Driver{o: o}
 	d.checked = sync.OnceValue(d.check)
-	s := &swap.Spec{Root: "/", State: filepath.Join(o.Dir, "state"), Keep: keep(o)}
+	s := &swap.Spec{Root: "/", State: filepath.Join(o.Dir, "state"), Keep: keep(o), Cover: kernels()}
 	d.Driver = flat.New(flat.Options{
 		Name: Name, Dir: o.Dir, Indexes: o.Indexes, Worker: worker.Bare, Bare: &process.Bare{Swap: s, Hide: o.Hide},
 		Recover: d.recover,
@@ -72,10 +72,13 @@ func New(o Options) *Driver {
 	return d
 }
 
+// kernels are where the kernel's filesystems are mounted.
+func kernels() []string { return []string{"/proc", "/sys", "/dev"} }
+
 // keep lists what is not put aside: the kernel's filesystems, the driver's own files, this program, so that it can be
 // started again after it was killed, and what the user of this package needs.
 func keep(o Options) []string {
-	list := []string{"/proc", "/sys", "/dev", filepath.Clean(o.Dir), Marker}
+	list := append(kernels(), filepath.Clean(o.Dir), Marker)
 	if program, err := os.Executable(); err == nil {
 		list = append(list, program)
 	}

@@ -27,6 +27,8 @@ type Spec struct {
 	// State is where the journal is, and the files that are put aside. It and what is in Keep stays in its place.
 	State string
 	Keep  []string
+	// Cover are those of Keep that hide directories of the stage. Of the others, the stage must have none.
+	Cover []string
 	// Stage is the directory whose files are put in Root.
 	Stage string
 }
@@ -170,6 +172,9 @@ func (x *Exchange) putInPlace(dir string) error {
 			err = x.moves.in(x.stage(name), x.at(name))
 		case err == nil && fi.IsDir() && x.merged(name) && isDir(x.stage(name)):
 			err = x.putInPlace(name)
+		case err == nil && fi.IsDir() && isDir(x.stage(name)) && !slices.Contains(x.Cover, x.at(name)):
+			err = fmt.Errorf("the root has a directory %q, where this container has files that have to stay: "+
+				"move the context or volume, or build with --isolation=chroot", "/"+name)
 		}
 		if err != nil {
 			return err

@@ -149,6 +149,29 @@ func TestExchange(t *testing.T) {
 	}
 }
 
+// TestHidden holds that no directory of the stage is silently replaced by one that has to stay.
+func TestHidden(t *testing.T) {
+	for _, name := range []string{"volume", "keep/this"} {
+		w := newWorld(t)
+		w.must(os.MkdirAll(w.path("root/state/stage/"+name), 0o755))
+		before := w.list()
+		x, err := swap.In(w.spec)
+		if err == nil || !strings.Contains(err.Error(), `"/`+name+`"`) {
+			t.Errorf("%s: error %v", name, err)
+		}
+		_, err = x.Out()
+		w.must(err)
+		if after := w.list(); after != before {
+			t.Errorf("%s: afterwards\n%s\nwant\n%s", name, after, before)
+		}
+		w.spec.Cover = []string{w.path("root/" + name)}
+		x, err = swap.In(w.spec)
+		w.must(err)
+		_, err = x.Out()
+		w.must(err)
+	}
+}
+
 // TestRecover has an exchange killed at each line of its journal, also in the middle of one, and another process undo it.
 func TestRecover(t *testing.T) {
 	var limits []int64

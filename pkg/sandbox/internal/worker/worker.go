@@ -23,8 +23,14 @@ type Worker struct {
 	bare      bool
 }
 
-// Bare is a worker whose steps run without namespaces.
-func Bare(string) (*Worker, error) { return &Worker{userXattr: true, bare: true}, nil }
+// Bare is a worker whose steps run without namespaces. They see this process, so that it is made one into which nobody can
+// look who lacks CAP_SYS_PTRACE.
+func Bare(string) (*Worker, error) {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("protect process: %w", err)
+	}
+	return &Worker{userXattr: true, bare: true}, nil
+}
 
 // New finds out what this process may do by itself. dir is where roots will lie.
 func New(dir string) (*Worker, error) {
@@ -108,8 +114,11 @@ func (w *Worker) Remove(ctx context.Context, paths []string) error {
 	if len(paths) == 0 {
 		return nil
 	}
-	if w.ids == nil || os.Geteuid() == 0 && removeAll(paths) == nil {
+	if w.ids == nil {
 		return removeAll(paths)
+	}
+	if os.Geteuid() == 0 && removeAll(paths) == nil {
+		return nil // root needs no namespace for its own files, and may not be able to have one
 	}
 	p, err := child.Command{Op: opRemove, IDs: w.ids, Namespaces: unix.CLONE_NEWNS}.Start(ctx)
 	if err != nil {
