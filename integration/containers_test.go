@@ -34,6 +34,8 @@ type setting struct {
 	work    string
 	// copies says that no RUN can run there.
 	copies bool
+	// only is what the names of cases begin with that are worth it; all are when it is empty.
+	only string
 	// driver is the one that has to be chosen, "" for none.
 	driver string
 }
@@ -42,7 +44,7 @@ func settings() []setting {
 	disposable := setting{image: disposableImage, program: "/gobuild/gobuild", work: "/gobuild/work", driver: "inplace"}
 	root, cluster, restricted := disposable, disposable, disposable
 	root.name = "root"
-	cluster.name = "cluster"
+	cluster.name, cluster.only = "cluster", "run-" // it is the same driver as root's
 	cluster.options = []string{"--memory", "512m", "--volume", "SECRETS:/var/run/secrets/kubernetes.io/serviceaccount:ro"}
 	restricted.name, restricted.copies, restricted.driver = "restricted", true, ""
 	restricted.work = "/volume/work"
@@ -55,23 +57,22 @@ func settings() []setting {
 }
 
 func disposableImage(t *testing.T) string {
-	img, err := parts.Disposable(t.Context(), world.dir, gobuild(t))
-	if err == nil {
-		err = docker(t).Load(t.Context(), "gobuild-test:disposable", img)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "gobuild-test:disposable"
+	program, d := gobuild(t), docker(t)
+	return world.boxes[0].get(t, func(ctx context.Context) (string, error) {
+		img, err := parts.Disposable(ctx, world.dir, program)
+		if err != nil {
+			return "", err
+		}
+		return "gobuild-test:disposable", d.Load(ctx, "gobuild-test:disposable", img)
+	})
 }
 
 // debianImage is somebody's image into which gobuild will be copied.
 func debianImage(t *testing.T) string {
-	img := pull(t.Context(), t, debian(t))
-	if err := docker(t).Load(t.Context(), "gobuild-test:debian", img); err != nil {
-		t.Fatal(err)
-	}
-	return "gobuild-test:debian"
+	img, d := pull(t.Context(), t, debian(t)), docker(t)
+	return world.boxes[1].get(t, func(ctx context.Context) (string, error) {
+		return "gobuild-test:debian", d.Load(ctx, "gobuild-test:debian", img)
+	})
 }
 
 // start starts a container that waits for commands.
@@ -150,14 +151,19 @@ func (c *container) run(t *testing.T, args ...string) string {
 
 // build builds a job whose context is below c.contexts.
 func (c *container) build(ctx context.Context, t *testing.T, j parts.Job) error {
-	words := []string{c.program}
-	for _, a := range args(j, c.work) {
+	more, err := j.Gobuild()
+	if err != nil {
+		return err
+	}
+	words := []string{"env"}
+	words = append(append(words, j.Env...), c.program)
+	for _, a := range append(args(j, c.work), more...) {
 		words = append(words, strings.ReplaceAll(a, c.contexts, "/context"))
 	}
 	if c.driver != "" {
 		words = append(words, "--isolation", c.driver)
 	}
-	_, err := c.try(ctx, t, words...)
+	_, err = c.try(ctx, t, words...)
 	return err
 }
 
@@ -175,9 +181,9 @@ func TestCasesInContainers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, heading := range exceptions() {
-		if !strings.Contains(string(docs), "\n### "+heading+"\n") {
-			t.Errorf("%s: %q is no heading in docs/isolation.md", name, heading)
+	for name, e := range exceptions() {
+		if !strings.Contains(string(docs), "\n### "+e.heading+"\n") {
+			t.Errorf("%s: %q is no heading in docs/isolation.md", name, e.heading)
 		}
 	}
 	files, err := filepath.Glob("cases/*.txtar")
@@ -211,11 +217,15 @@ func TestCasesInContainers(t *testing.T) {
 	}
 }
 
-// takes reports whether a case is for a setting. One container builds one after another, so that not all can be built.
+// takes reports whether a case is for a setting. One container builds one after another, so that not all can be built; nor are git,
+// keys and further contexts where the container could see them.
 func (s setting) takes(c *casefile.Case) bool {
+	if !strings.HasPrefix(c.Name, s.only) || len(c.Contexts) > 0 || len(c.Commits) > 0 || strings.HasPrefix(c.Name, "ssh-") || c.Exceptions["directory"] != "" {
+		return false
+	}
 	if c.Runs() {
-		heading := exceptions()[c.Name]
-		return !s.copies && (heading == "" || heading == inSight && s.driver != "inplace")
+		e, ok := exceptions()[c.Name]
+		return !s.copies && (!ok || e.driver != "" && e.driver != s.driver)
 	}
 	return strings.HasPrefix(c.Name, "copy-from-") || strings.HasPrefix(c.Name, "copy-mtime")
 }
@@ -235,27 +245,48 @@ func (s containerSubject) subject() subject {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			return err
 		}
-		if out, err := exec.CommandContext(ctx, "cp", "-a", j.Context+"/.", dir).CombinedOutput(); err != nil {
-			return fmt.Errorf("copy context: %w\n%s", err, out)
+		if err := copyFiles(ctx, j.Context+"/.", dir); err != nil {
+			return err
 		}
 		j.Context = dir
+		var secrets []string
+		for i, word := range j.Secrets {
+			if before, file, ok := strings.Cut(word, "src="); ok {
+				here := fmt.Sprintf("%s.secret-%d", dir, i)
+				if err := copyFiles(ctx, file, here); err != nil {
+					return err
+				}
+				word = before + "src=" + here
+			}
+			secrets = append(secrets, word)
+		}
+		j.Secrets = secrets
 		return s.container.build(ctx, t, j)
 	}}
 }
 
-// inSight is the heading of what is an exception in place alone.
-const inSight = "What stays in sight"
+func copyFiles(ctx context.Context, from, to string) error {
+	if out, err := exec.CommandContext(ctx, "cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy %q: %w\n%s", from, err, out)
+	}
+	return nil
+}
 
-// exceptions are the cases that drivers without namespaces and mounts cannot pass, with the headings of docs/isolation.md that say
-// why.
-func exceptions() map[string]string {
-	return map[string]string{
-		"run-environment":                        "What a step sees of the machine",
-		"run-network-none":                       "Network",
-		"run-mounts-as-seen-and-left":            "Mounts are copies",
-		"copy-only-wildcards-that-match-nothing": inSight,
-		"run-etc-hosts-is-no-change":             inSight,
-		"run-missing-mount-points":               inSight,
-		"run-write-to-hardlink-of-lower-layer":   "Hard links across layers",
+// exception is a case that a driver cannot pass, or none of those without namespaces and mounts can; docs/isolation.md says why
+// under the heading.
+type exception struct{ driver, heading string }
+
+func exceptions() map[string]exception {
+	machine, copies := exception{"", "What a step sees of the machine"}, exception{"", "Mounts are copies"}
+	noProc, network := exception{"chroot", machine.heading}, exception{"", "Network"}
+	inSight, link := exception{"inplace", "What stays in sight"}, exception{"inplace", copies.heading}
+	return map[string]exception{
+		"run-environment": machine, "run-hostname": machine, "run-hostname-default": machine,
+		"run-network-host": noProc, "run-security-sandbox": noProc,
+		"run-network-none": network, "run-security-insecure": network,
+		"run-mounts-as-seen-and-left": copies, "run-mount-bind-is-read-only": copies, "run-mount-cache-read-only": copies,
+		"run-mount-option-names": copies, "run-mount-tmpfs": copies, "run-mount-tmpfs-size": copies,
+		"heredoc-run-shebang-is-executed-by-path": copies, "secret-target-owner-and-mode": link, "secret-default-target": link,
+		"copy-only-wildcards-that-match-nothing": inSight, "run-etc-hosts-is-no-change": inSight, "run-missing-mount-points": inSight,
 	}
 }

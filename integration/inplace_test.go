@@ -38,18 +38,13 @@ func TestDriversInContainers(t *testing.T) {
 			if s.driver == "inplace" {
 				args = append(args, "-container")
 			}
-			copyFile(t, "/bin/busybox", filepath.Join(c.contexts, "busybox"))
+			if err := copyFiles(t.Context(), "/bin/busybox", c.contexts); err != nil {
+				t.Fatal(err)
+			}
 			if out := c.run(t, args...); !strings.Contains(out, "PASS") {
 				t.Error(out)
 			}
 		})
-	}
-}
-
-func copyFile(t *testing.T, from, to string) {
-	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), "cp", from, to).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
 	}
 }
 

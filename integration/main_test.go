@@ -66,6 +66,7 @@ type parkedWorld struct {
 	web      part[*parts.Web]
 	agent    part[*parts.Agent]
 	docker   part[*parts.Docker]
+	boxes    [2]part[string] // images that containers are made of
 	bases    [2]part[string]
 }
 
