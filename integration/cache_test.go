@@ -178,7 +178,7 @@ func TestRegistryCacheLosesALayer(t *testing.T) {
 // TestCacheInTrouble holds that no trouble of a cache ends a build, and that each is told once.
 func TestCacheInTrouble(t *testing.T) {
 	t.Parallel()
-	dead := nobody(t)
+	dead := registrytest.Nobody(t)
 	for name, tt := range map[string]struct {
 		args func(d *depths) []string
 		code int

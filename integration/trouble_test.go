@@ -17,32 +17,10 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/registry/registrytest"
 )
 
-// nobody returns an address on which nothing listens: its port stays bound, without listening, until the test ends.
-func nobody(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Close(fd); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	addr, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", addr.(*unix.SockaddrInet4).Port)
-}
-
 // TestRegistryThatIsDown holds that the error names the registry that does not answer, whatever it was needed for.
 func TestRegistryThatIsDown(t *testing.T) {
 	t.Parallel()
-	dead := nobody(t)
+	dead := registrytest.Nobody(t)
 	s := newSite(t, map[string]string{"Dockerfile": "FROM " + dead + "/base:1\nRUN true\n"})
 	s.mustFail([]string{"Dockerfile:1", dead + "/base:1", "connection refused", "nothing listens at " + dead}, "--no-push")
 

@@ -47,7 +47,7 @@ func Run(t *testing.T, p *registrytest.Proxy, b Buckets) {
 		p.Inject(registrytest.Times(2, http.MethodGet, "busy", registrytest.Status(http.StatusServiceUnavailable)))
 		Usable(t, b.Open(t, "busy/"))
 	})
-	t.Run("nobody-listens", func(t *testing.T) { unusable(t, b.Unreachable(t, freeHost(t))) })
+	t.Run("nobody-listens", func(t *testing.T) { unusable(t, b.Unreachable(t, registrytest.Nobody(t))) })
 	if b.Refused != nil {
 		t.Run("wrong-credentials", func(t *testing.T) { unusable(t, b.Refused(t)) })
 	}
