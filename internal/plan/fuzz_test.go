@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -49,6 +51,40 @@ func FuzzNew(f *testing.F) {
 		}
 		if _, err := json.Marshal(p); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzHeredoc holds that a heredoc whose word is quoted comes out of COPY as it went in, whatever is in it, and that RUN
+// takes any.
+func FuzzHeredoc(f *testing.F) {
+	f.Add("EOF", "text $A\n\t\\ # no comment\n", "cat")
+	f.Add("a.b-c", "#!/bin/sh\nEOF\n", "3<<x cat")
+	f.Add("E", "<<F\n", "")
+	f.Fuzz(func(t *testing.T, word, body, command string) {
+		text := "FROM scratch\nENV A=b\nCOPY <<'" + word + "' /x\n" + body + "\n" + word + "\nRUN <<" + word + " " + command + "\n" + body + "\n" + word + "\n"
+		file, err := dockerfile.Parse("Dockerfile", []byte(text))
+		if err != nil {
+			return
+		}
+		p, err := New(t.Context(), file, Options{BuildPlatform: amd64})
+		if err != nil {
+			if e, ok := errors.AsType[*dockerfile.Error](err); !ok || e.Pos.Line < 1 || e.Pos.Line > file.Lines() {
+				t.Fatalf("error without a line of the file: %v", err)
+			}
+			return
+		}
+		checkPlan(t, p)
+		plain := !strings.ContainsAny(word, "'\"\\ \t\r\n<$/") && word != "" && !strings.ContainsAny(body, "\r\x00") && utf8.ValidString(text)
+		if !plain || slices.Contains(strings.Split(body, "\n"), word) || strings.HasPrefix(word, "-") {
+			return
+		}
+		for _, s := range p.Steps {
+			if c, ok := s.Op.(Copy); ok && s.Source.Line == 3 && len(c.Sources) == 1 && c.Sources[0].Inline != nil {
+				if got := c.Sources[0].Inline.Data; got != body+"\n" {
+					t.Fatalf("body %q became %q", body+"\n", got)
+				}
+			}
 		}
 	})
 }
