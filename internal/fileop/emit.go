@@ -22,7 +22,7 @@ func (t *tree) emit(ctx context.Context, yield func(snapshot.Change, error) bool
 
 // want notes on n and below what emit has to pass on, and reports whether that is anything.
 func (n *node) want() bool {
-	n.wanted = n.changed
+	n.wanted = n.changed && (n.was == nil || n.hides || !n.was.same(n))
 	for _, c := range n.children {
 		if c.want() {
 			n.wanted = true

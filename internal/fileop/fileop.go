@@ -34,7 +34,7 @@ type Copy struct {
 	Link bool
 	// Exclude are patterns, relative to a source that is a directory, of what is not copied.
 	Exclude []string
-	// Time is given to directories that are made and to inline files.
+	// Time is given to directories that are made.
 	Time time.Time
 	// TempDir receives the contents of archives that are unpacked. Empty: os.TempDir.
 	TempDir string
@@ -64,6 +64,8 @@ type Inline struct {
 	Data string
 	// Mode holds permission bits.
 	Mode int64
+	// Time is when the file was last modified.
+	Time time.Time
 }
 
 // Changes are the selected files as they land on base, with their parents. A nil base is empty.

@@ -146,8 +146,8 @@ func TestOnlyWhatDiffers(t *testing.T) {
 
 // TestInline copies heredocs.
 func TestInline(t *testing.T) {
-	eof := fileop.Source{Inline: &fileop.Inline{Name: "EOF", Data: "body\n", Mode: 0o644}}
-	empty := fileop.Source{Inline: &fileop.Inline{Name: "run.sh", Mode: 0o644}}
+	eof := fileop.Source{Inline: &fileop.Inline{Name: "EOF", Data: "body\n", Mode: 0o644, Time: made()}}
+	empty := fileop.Source{Inline: &fileop.Inline{Name: "run.sh", Mode: 0o644, Time: made()}}
 	for dest, want := range map[string]string{
 		"/d/": "d 0755 3:3 0 d\nf 0755 3:3 5 d/EOF\nf 0755 3:3 0 d/run.sh\n",
 		"/f":  "f 0755 3:3 0 f\n", // the last one wins

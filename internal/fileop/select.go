@@ -139,7 +139,7 @@ func (s *Selection) source(ctx context.Context, src *Source) error {
 func (s *Selection) inline(src *Source) *item {
 	in := src.Inline
 	return &item{src: src, name: in.Name, path: in.Name, file: file{
-		attr:   attr{typ: tar.TypeReg, size: int64(len(in.Data)), mode: in.Mode & modePerm, mtime: s.copy.Time},
+		attr:   attr{typ: tar.TypeReg, size: int64(len(in.Data)), mode: in.Mode & modePerm, mtime: in.Time},
 		name:   in.Name,
 		digest: sha256.Sum256([]byte(in.Data)),
 	}}

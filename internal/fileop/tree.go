@@ -43,7 +43,10 @@ type node struct {
 	changed bool
 	// hides says that base has a directory here which is gone, with all that is in it.
 	hides bool
-	open  func() (io.ReadCloser, error)
+	// was is the base's own file in this place, which others may have replaced before.
+	was    *node
+	placed bool // by put; a file with several names is placed more than once
+	open   func() (io.ReadCloser, error)
 	// digest is that of the contents; zero when it is not known.
 	digest [sha256.Size]byte
 
@@ -263,8 +266,23 @@ func (t *tree) put(name string, n *node) error {
 		n.hides = n.hides || old.hides
 	}
 	n.changed = true
+	n.noteReplaced(old)
 	dir.set(base, n)
 	return nil
+}
+
+// noteReplaced notes which file of the base n takes the place of, so that one that is put back is no change. A file with
+// several names is not looked at.
+func (n *node) noteReplaced(old *node) {
+	switch {
+	case n.placed || old == nil:
+		n.was = nil
+	case old.changed:
+		n.was = old.was
+	default:
+		n.was = old
+	}
+	n.placed = true
 }
 
 // maxLinks is how many links may be followed for one name, as in rootfs.Resolve.

@@ -32,7 +32,7 @@ func (s *solver) selectFiles(ctx context.Context, op plan.Copy) (*selection, err
 	for _, src := range op.Sources {
 		from := fileop.Source{Path: src.Path, Literal: src.Literal, Unpack: src.Unpack, KeepOwner: true} // trees of contexts say whom a context gives files to
 		if src.Inline != nil {
-			from.Inline = &fileop.Inline{Name: src.Inline.Name, Data: src.Inline.Data, Mode: src.Inline.Mode}
+			from.Inline = s.inline(*src.Inline)
 		} else {
 			var err error
 			if from.Tree, err = s.files(ctx, src.From); err != nil {
@@ -51,6 +51,19 @@ func (s *solver) selectFiles(ctx context.Context, op plan.Copy) (*selection, err
 		once.Do(func() { sum, err = sel.Digest(ctx) })
 		return sum, err
 	}}, nil
+}
+
+// inline is a file whose contents stand in the Dockerfile. The same file twice has one time, as one that was made once and
+// copied twice, so that the second copy over the first is no change.
+func (s *solver) inline(f plan.InlineFile) *fileop.Inline {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	made, ok := s.inlineTimes[f]
+	if !ok {
+		made = s.now()
+		s.inlineTimes[f] = made
+	}
+	return &fileop.Inline{Name: f.Name, Data: f.Data, Mode: f.Mode, Time: made}
 }
 
 // digestFiles is the digest of the files that op copies, which must be there.

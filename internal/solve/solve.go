@@ -124,6 +124,8 @@ type solver struct {
 	mountable map[shownFiles]*future[*stack]
 	warned    map[string]bool
 	explained map[*node]bool // by the lowest step of the stage
+	// inlineTimes are when the inline files were made that have been used.
+	inlineTimes map[plan.InlineFile]time.Time
 }
 
 func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *solver {
@@ -136,6 +138,8 @@ func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *so
 
 		mountable: map[shownFiles]*future[*stack]{},
 		explained: map[*node]bool{},
+
+		inlineTimes: map[plan.InlineFile]time.Time{},
 	}
 	if s.o.Mounts == nil {
 		s.o.Mounts = noMounts{}
