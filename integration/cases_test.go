@@ -101,10 +101,10 @@ func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer, subje
 	job := lay(t, c)
 	job.Destination = registry(t).Addr + "/cases/" + c.Name + ":oracle"
 	err := buildkit(t).Build(ctx, job)
-	switch {
-	case c.Fail != "" && err == nil:
+	switch fails := c.Fail != "" || c.Beyond != ""; {
+	case fails && err == nil:
 		t.Error("BuildKit builds what should fail")
-	case c.Fail == "" && err != nil:
+	case !fails && err != nil:
 		t.Fatalf("BuildKit: %v", err)
 	}
 	for _, s := range subjects {
@@ -129,6 +129,10 @@ func runCase(t *testing.T, c *casefile.Case, comparer *imagediff.Comparer, subje
 			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			if c.Beyond != "" {
+				sameAgain(ctx, t, s, job)
+				return
 			}
 			compareImages(ctx, t, c, comparer, job.Destination)
 			if !*selfCheck {

@@ -13,6 +13,8 @@
 //	    {{NAME}} is what the reference builder makes of the Dockerfile PATH, with the same context
 //	fail TEXT
 //	    no builder can build it, and gobuild says TEXT
+//	beyond ENTRY
+//	    gobuild alone can build it; the entry ENTRY of docs/differences.md says why
 //	refuse ENTRY TEXT
 //	    gobuild alone cannot build it, and says TEXT, which is the entry ENTRY of docs/differences.md
 //	rewrite-timestamp
@@ -79,6 +81,8 @@ type Case struct {
 	Labels     []string
 	// Fail is what gobuild must say when the build has to fail, and empty when it has to succeed.
 	Fail string
+	// Beyond is a heading in docs/differences.md when gobuild builds on purpose what BuildKit cannot, and empty otherwise.
+	Beyond string
 	// Refuse is set when gobuild refuses on purpose what BuildKit builds.
 	Refuse *Refusal
 	// RewriteTimestamp is set when times of files in new layers are clamped.
@@ -191,6 +195,9 @@ func (c *Case) Entries() []string {
 	}
 	for _, entry := range c.Exceptions {
 		entries = append(entries, entry)
+	}
+	if c.Beyond != "" {
+		entries = append(entries, c.Beyond)
 	}
 	if c.Refuse != nil {
 		entries = append(entries, c.Refuse.Entry)

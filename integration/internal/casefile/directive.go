@@ -47,7 +47,7 @@ type wants struct{ least, most int }
 // counts is for the directives that change no file.
 var counts = map[string]wants{
 	"build-arg": {1, 1}, "target": {1, 1}, "label": {1, 1}, "platform": {1, 1}, "dockerfile": {1, 1},
-	"fail": {1, 1}, "refuse": {2, 2}, "exact-times": {0, 0}, "rewrite-timestamp": {0, 0}, "allow": {2, 2}, "except": {2, 2},
+	"fail": {1, 1}, "refuse": {2, 2}, "beyond": {1, 1}, "exact-times": {0, 0}, "rewrite-timestamp": {0, 0}, "allow": {2, 2}, "except": {2, 2},
 	"base": {2, 2}, "image": {2, 99}, "oci-layout": {2, 2},
 	"secret": {3, 3}, "ssh": {1, 1}, "allow-entitlement": {1, 1}, "option": {2, 2}, "build-context": {2, 2},
 	"http": {2, 5}, "redirect": {2, 2}, "git": {3, 4},
@@ -107,6 +107,8 @@ func (c *Case) result(name string, args []string) (bool, error) {
 		if c.Fail = args[0]; c.Fail == "" {
 			return false, fmt.Errorf("fail: want a text")
 		}
+	case "beyond":
+		c.Beyond = args[0]
 	case "refuse":
 		c.Refuse = &Refusal{Entry: args[0], Text: args[1]}
 	case "rewrite-timestamp":
