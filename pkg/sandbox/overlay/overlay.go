@@ -15,6 +15,7 @@ import (
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
 
@@ -29,6 +30,7 @@ type Options struct {
 
 // Driver is the overlay driver. It is safe for concurrent use.
 type Driver struct {
+	step.Caches
 	o    Options
 	open func() (*store, error) // once
 
@@ -37,12 +39,23 @@ type Driver struct {
 	dirs    map[v1.Hash]string      // of layers that are at hand, by diff ID
 }
 
-var _ sandbox.Driver = (*Driver)(nil)
+var (
+	_ sandbox.Driver      = (*Driver)(nil)
+	_ sandbox.CacheKeeper = (*Driver)(nil)
+	_ sandbox.CacheSharer = (*Driver)(nil)
+)
 
 // New returns a driver. Nothing is made before it is used.
 func New(o Options) *Driver {
 	d := &Driver{o: o, running: make(map[v1.Hash]*extraction), dirs: make(map[v1.Hash]string)}
 	d.open = sync.OnceValues(d.openStore)
+	d.Caches = step.NewCaches(func() (*worker.Worker, error) {
+		s, err := d.open()
+		if err != nil {
+			return nil, err
+		}
+		return s.worker, nil
+	}, o.Indexes)
 	return d
 }
 

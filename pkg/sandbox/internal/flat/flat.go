@@ -4,13 +4,12 @@ package flat
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-
-	"crypto/rand"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/lock"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
 
@@ -41,6 +41,7 @@ type Options struct {
 
 // Driver makes roots that are directories. It is safe for concurrent use.
 type Driver struct {
+	step.Caches
 	o    Options
 	open func() (*place, error) // once
 }
@@ -52,12 +53,23 @@ type place struct {
 	bare   *process.Bare
 }
 
-var _ sandbox.Driver = (*Driver)(nil)
+var (
+	_ sandbox.Driver      = (*Driver)(nil)
+	_ sandbox.CacheKeeper = (*Driver)(nil)
+	_ sandbox.CacheSharer = (*Driver)(nil)
+)
 
 // New returns a driver. Nothing is made before it is used.
 func New(o Options) *Driver {
 	d := &Driver{o: o}
 	d.open = sync.OnceValues(d.openPlace)
+	d.Caches = step.NewCaches(func() (*worker.Worker, error) {
+		p, err := d.open()
+		if err != nil {
+			return nil, err
+		}
+		return p.worker, nil
+	}, o.Indexes)
 	return d
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
 
-// FillCache does for drivers what sandbox.CacheSharer says. indexes, which may be nil, is given those of the layers.
-func FillCache(ctx context.Context, w *worker.Worker, dir string, layers []v1.Layer, note []byte, indexes rootfs.Indexes) error {
+// holdAndFill fills a cache, if nobody else has prepared it.
+func holdAndFill(ctx context.Context, w *worker.Worker, dir string, layers []v1.Layer, note []byte, indexes rootfs.Indexes) error {
 	own := cacheDir(w, dir)
 	held, err := cachedir.Hold(own)
 	if err != nil {
@@ -83,11 +83,8 @@ func tempRecord(own string) (string, error) {
 	return f.Name(), f.Close()
 }
 
-// CacheNote does for drivers what sandbox.CacheSharer says.
-func CacheNote(w *worker.Worker, dir string) ([]byte, error) { return cachedir.Note(cacheDir(w, dir)) }
-
-// ReadCache does for drivers what sandbox.CacheSharer says.
-func ReadCache(ctx context.Context, w *worker.Worker, dir string, o sandbox.ReadCacheOptions, indexes rootfs.Indexes) (sandbox.CacheReading, error) {
+// readCache compares a cache with what is known of it.
+func readCache(ctx context.Context, w *worker.Worker, dir string, o sandbox.ReadCacheOptions, indexes rootfs.Indexes) (sandbox.CacheReading, error) {
 	own := cacheDir(w, dir)
 	spec := worker.CacheSpec{Dir: own, Name: cachedir.DataName}
 	if o.Layers != nil {
