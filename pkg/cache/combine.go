@@ -9,13 +9,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// ReadOnly returns a store that finds what s has and keeps nothing.
-func ReadOnly(s Store) Store { return readOnly{s} }
-
-type readOnly struct{ Store }
-
-func (readOnly) Put(context.Context, Key, Entry) error { return nil }
-
 // Layers returns a store whose layers are passed through f when they are found, as through a store of
 // blobs that were read before.
 func Layers(s Store, f func(v1.Layer) v1.Layer) Store { return &mapped{Store: s, layer: f} }

@@ -128,17 +128,6 @@ func TestExpireAtOnce(t *testing.T) {
 	}
 }
 
-func TestReadOnly(t *testing.T) {
-	m := newMemory().with("k", "a")
-	s := cache.ReadOnly(m)
-	if err := s.Put(t.Context(), cachetest.Key("other"), cache.Entry{}); err != nil || m.puts != 0 {
-		t.Errorf("Put: %v, which reached the store %d times", err, m.puts)
-	}
-	if got := stepOf(t, s, "k"); got != "a" {
-		t.Errorf("got %q", got)
-	}
-}
-
 func TestSeveralFirstInOrderWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow, fast := newMemory().with("k", "slow"), newMemory().with("k", "fast")

@@ -11,28 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gobuild-dev/gobuild/internal/gitref"
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
-// GitOptions name the files of a commit. See [ParseGit] for URLs.
-type GitOptions struct {
-	// Remote is a URL, or the host:path form of ssh.
-	Remote string
-	// Ref is a branch, a tag, a full name of a reference or a commit; empty is the remote's HEAD.
-	Ref string
-	// Subdir is the directory of the checkout that becomes the root of the tree.
-	Subdir string
-	// Checksum is a commit or the beginning of one that the commit must have.
-	Checksum string
-	// KeepDir keeps .git, unless there is a Subdir.
-	KeepDir bool
-	// SkipSubmodules leaves submodules empty.
-	SkipSubmodules bool
-	// CommitTime gives all files the time of the commit, instead of that of the checkout.
-	CommitTime bool
-	// FetchByCommit fetches the commit Checksum by its id, whatever Ref names now.
-	FetchByCommit bool
-}
+// GitOptions name the files of a commit. See [ParseGit] for URLs. KeepDir has no effect together with a Subdir.
+type GitOptions = gitref.Ref
 
 // gitRemote is the Remote of a commit.
 type gitRemote struct {
@@ -53,7 +37,7 @@ type gitRemote struct {
 func NewGit(o GitOptions, f Fetch) (Remote, error) {
 	o.Checksum = strings.ToLower(o.Checksum)
 	o.Subdir = rootfs.Clean(o.Subdir)
-	if err := o.check(); err != nil {
+	if err := checkGit(o); err != nil {
 		return nil, err
 	}
 	plain, user, err := splitRemote(o.Remote)

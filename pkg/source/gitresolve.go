@@ -22,8 +22,8 @@ func isCommit(s string) bool {
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdefABCDEF") == "" }
 
-// check finds what is wrong with the options themselves.
-func (o GitOptions) check() error {
+// checkGit finds what is wrong with the options themselves.
+func checkGit(o GitOptions) error {
 	switch {
 	case strings.HasPrefix(o.Ref, "-") || strings.ContainsFunc(o.Ref, unicode.IsControl):
 		return fmt.Errorf("invalid git ref %q", o.Ref)

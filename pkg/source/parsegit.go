@@ -13,7 +13,7 @@ func ParseGit(address string) (o GitOptions, git bool, err error) {
 	if err != nil || p == nil {
 		return GitOptions{}, err != nil, err
 	}
-	o = GitOptions(p.Ref)
+	o = p.Ref
 	if p.MaybePath && !strings.Contains(o.Remote, "://") {
 		o.Remote = "https://" + o.Remote
 	}

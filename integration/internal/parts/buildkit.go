@@ -111,9 +111,6 @@ func (b *BuildKit) control(ctx context.Context, env []string, args ...string) (s
 	return out.String(), nil
 }
 
-// Pid is the daemon's process.
-func (b *BuildKit) Pid() int { return b.p.cmd.Process.Pid }
-
 // Stop ends the daemon. Its data stays.
 func (b *BuildKit) Stop() error { return b.p.stop() }
 

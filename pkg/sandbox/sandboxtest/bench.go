@@ -32,18 +32,3 @@ func BenchmarkRun(b *testing.B, d sandbox.Driver, layers ...v1.Layer) {
 		root.Commit(nil)
 	}
 }
-
-// BenchmarkOpen measures the extraction of layers by drivers that have extracted nothing yet. size is that of the
-// uncompressed layers in bytes.
-func BenchmarkOpen(b *testing.B, newDriver func(b testing.TB) sandbox.Driver, size int64, layers ...v1.Layer) {
-	b.SetBytes(size)
-	for b.Loop() {
-		root, err := newDriver(b).Open(b.Context(), layers)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := root.Close(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
