@@ -20,8 +20,8 @@ fuzz-oracle: ## random builds with gobuild and BuildKit, for TIME=10m from SEED=
 lint: ## linters and known vulnerabilities
 	scripts/lint
 
-bench: build ## gobuild against BuildKit on four workloads
-	scripts/bench
+bench: build ## gobuild against BuildKit and Buildah; DIR= a folder on a quiet file system
+	scripts/bench $(if $(DIR),-dir "$(DIR)")
 
 clean: ## what make made; .tools stays
 	rm -rf bin

@@ -1,6 +1,10 @@
-// Command bench builds a few workloads with gobuild and with BuildKit in turn, from nothing, and prints how their times
-// compare. BuildKit's daemon is running before its clock starts, and its cache is pruned before each build; gobuild begins
-// each build with an empty work directory. Both pull from and push to one registry on the loopback interface.
+// Command bench builds workloads with gobuild and with its peers in turn, and prints how their times, their processor
+// time and their memory compare. All of them pull from and push to one registry on the loopback interface, and each
+// build begins with nothing that an earlier one has left: gobuild and Buildah in a new folder, BuildKit with a new
+// daemon, which is running before its clock starts.
+//
+// Nothing is deleted until all is measured: for minutes ext4 does not give out the inodes of deleted files, and a
+// directory with many of them makes new files ten times as dear (recently_deleted in fs/ext4/ialloc.c).
 package main
 
 import (
@@ -15,12 +19,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
-
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/gobuild-dev/gobuild/integration/internal/parts"
 )
@@ -30,7 +28,9 @@ func main() {
 	flag.StringVar(&b.gobuild, "gobuild", "bin/gobuild", "the program to measure")
 	flag.StringVar(&b.tools, "tools", ".tools/bin", "folder of buildkitd and buildctl")
 	flag.StringVar(&b.only, "only", "", "measure workloads with this in their name alone")
+	flag.StringVar(&b.peers, "peers", "buildkit,buildah", "what to compare with; may be empty")
 	flag.IntVar(&b.rounds, "rounds", 3, "builds of each workload by each program")
+	flag.StringVar(&b.dir, "dir", "", "where to keep everything meanwhile; a temporary folder if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -41,12 +41,11 @@ func main() {
 }
 
 type bench struct {
-	gobuild, tools, only string
-	rounds               int
+	gobuild, tools, only, peers, dir string
+	rounds                           int
 
-	dir      string
 	registry *parts.Registry
-	buildkit *parts.BuildKit
+	builders []builder
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
@@ -55,7 +54,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.dir, err = os.MkdirTemp("", "gobuild-bench-"); err != nil {
+	if b.dir, err = os.MkdirTemp(b.dir, "gobuild-bench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, parts.RemoveAll(b.dir)) }()
@@ -63,16 +62,15 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.registry.Stop()) }()
-	if b.buildkit, err = parts.StartBuildKit(ctx, b.tools, filepath.Join(b.dir, "buildkit"), b.registry.Addr); err != nil {
+	if err := b.chooseBuilders(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.buildkit.Stop()) }()
 
-	fmt.Println("preparing bases and contexts ...")
+	fmt.Println("preparing bases ...")
 	if err := b.bases(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("%-22s %12s %12s %8s %14s %11s\n", "workload", "gobuild", "BuildKit", "ratio", "gobuild's peak", "its CPU")
+	printHead()
 	for _, w := range workloads() {
 		if !strings.Contains(w.name, b.only) {
 			continue
@@ -84,134 +82,69 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// bases pushes a small Debian, and one of 240 MB.
-func (b *bench) bases(ctx context.Context) error {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return err
+func (b *bench) chooseBuilders() error {
+	b.builders = []builder{&gobuild{program: b.gobuild, registry: b.registry.Addr}}
+	for _, p := range strings.FieldsFunc(b.peers, func(r rune) bool { return r == ',' }) {
+		switch p {
+		case "buildkit":
+			b.builders = append(b.builders, &buildKit{tools: b.tools, registry: b.registry.Addr})
+		case "buildah":
+			program, err := exec.LookPath("buildah")
+			if err != nil {
+				return err
+			}
+			b.builders = append(b.builders, &buildah{program: program})
+		default:
+			return fmt.Errorf("unknown peer %q: give buildkit, buildah or both", p)
+		}
 	}
-	debian, err := parts.Debian(ctx, filepath.Join(cache, "gobuild-tests"))
-	if err != nil {
-		return err
-	}
-	if err := parts.Push(ctx, b.registry.Addr+"/base/debian:1", debian); err != nil {
-		return err
-	}
-	// Some libraries, several times: they compress like programs do.
-	big := "FROM " + b.registry.Addr + "/base/debian:1\nRUN for i in 1 2 3 4 5; do mkdir -p /opt/$i && cp -a /usr/lib/x86_64-linux-gnu/lib[a-m]* /opt/$i; done\n"
-	dir := filepath.Join(b.dir, "big")
-	if err := write(filepath.Join(dir, "Dockerfile"), big); err != nil {
-		return err
-	}
-	ref := b.registry.Addr + "/base/big:1"
-	if err := b.buildkit.Build(ctx, parts.Job{Context: dir, Dockerfile: "Dockerfile", Destination: ref}); err != nil {
-		return err
-	}
-	size, err := uncompressed(ctx, ref)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("the large base has %d MB of files\n", size/1e6)
 	return nil
 }
 
-// uncompressed is how many bytes the files of an image have.
-func uncompressed(ctx context.Context, ref string) (int64, error) {
-	r, err := name.ParseReference(ref, name.Insecure)
-	if err != nil {
-		return 0, err
-	}
-	img, err := remote.Image(r, remote.WithContext(ctx))
-	if err != nil {
-		return 0, err
-	}
-	return count(img)
-}
-
-func count(img v1.Image) (n int64, err error) {
-	rc := mutate.Extract(img)
-	defer rc.Close()
-	buf := make([]byte, 1<<20)
-	for {
-		k, err := rc.Read(buf)
-		n += int64(k)
-		if err != nil {
-			return n, nil //nolint:nilerr // the end of the archive
-		}
-	}
-}
-
-// measure builds a workload with both programs in turn and prints a line.
+// measure builds a workload with all programs in turn and prints their lines.
 func (b *bench) measure(ctx context.Context, w workload) error {
-	dir := filepath.Join(b.dir, "context")
-	defer os.RemoveAll(dir)
-	var mine, theirs, busy []time.Duration
-	var peak int64
-	for round := range b.rounds {
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-		if err := w.lay(dir, b.registry.Addr, fmt.Sprint(round)); err != nil {
-			return err
-		}
-		ref := fmt.Sprintf("%s/bench/%s-%d", b.registry.Addr, w.name, round)
-		u, err := b.buildWithGobuild(ctx, dir, ref+":gobuild")
-		if err != nil {
-			return err
-		}
-		mine, busy, peak = append(mine, u.wall), append(busy, u.cpu), max(peak, u.peak)
-		d, err := b.buildWithBuildKit(ctx, dir, ref+"-buildkit:1")
-		if err != nil {
-			return err
-		}
-		theirs = append(theirs, d)
+	results := make([]result, len(b.builders))
+	for i, p := range b.builders {
+		results[i].builder = p.name()
 	}
-	m, t := median(mine), median(theirs)
-	fmt.Printf("%-22s %11.2fs %11.2fs %7.2fx %10.0f MiB %10.2fs   rounds: %v against %v\n", w.name, m.Seconds(), t.Seconds(),
-		t.Seconds()/m.Seconds(), float64(peak)/1024, median(busy).Seconds(), rounded(mine), rounded(theirs))
+	for round := range b.rounds {
+		dir := filepath.Join(b.dir, w.name, fmt.Sprint(round))
+		contextDir := filepath.Join(dir, "context")
+		if err := w.lay(contextDir, b.registry.Addr, fmt.Sprint(round)); err != nil {
+			return err
+		}
+		for _, i := range order(len(b.builders), round) {
+			p := b.builders[i]
+			state := filepath.Join(dir, p.name())
+			ref := fmt.Sprintf("%s/bench/%s:%s-%d", b.registry.Addr, w.name, strings.ToLower(p.name()), round)
+			u, err := p.build(ctx, job{context: contextDir, state: state, destination: ref})
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name(), err)
+			}
+			if u.pushed, err = layerBytes(ctx, ref); err != nil {
+				return err
+			}
+			results[i].rounds = append(results[i].rounds, u)
+		}
+	}
+	printResults(w, results)
 	return nil
 }
 
-// usage is what a build has taken.
-type usage struct {
-	wall, cpu time.Duration
-	peak      int64 // largest resident set of the program and of each process that it waited for, in KiB
-}
-
-func (b *bench) buildWithGobuild(ctx context.Context, dir, ref string) (usage, error) {
-	work := filepath.Join(b.dir, "work")
-	defer os.RemoveAll(work)
-	cmd := exec.CommandContext(ctx, b.gobuild, "--context", dir, "--destination", ref, "--insecure-registry", b.registry.Addr,
-		"--work-dir", work, "--progress", "plain")
-	start := time.Now()
-	out, err := cmd.CombinedOutput()
-	u := usage{wall: time.Since(start)}
-	if err != nil {
-		return usage{}, fmt.Errorf("gobuild: %w\n%s", err, out)
+// order lets every builder begin a round in its turn, so that none profits from what an earlier one has left in the
+// page cache.
+func order(n, round int) []int {
+	var list []int
+	for i := range n {
+		list = append(list, (i+round)%n)
 	}
-	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	u.peak = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
-	return u, nil
+	return list
 }
 
-func (b *bench) buildWithBuildKit(ctx context.Context, dir, ref string) (time.Duration, error) {
-	if err := b.buildkit.Prune(ctx); err != nil {
-		return 0, err
+func median[T interface{ ~int64 | ~float64 }](values []T) T {
+	s := slices.Sorted(slices.Values(values))
+	if n := len(s); n%2 == 0 {
+		return (s[n/2-1] + s[n/2]) / 2
 	}
-	start := time.Now()
-	err := b.buildkit.Build(ctx, parts.Job{Context: dir, Dockerfile: "Dockerfile", Destination: ref})
-	return time.Since(start), err
-}
-
-func median(ds []time.Duration) time.Duration {
-	s := slices.Sorted(slices.Values(ds))
 	return s[len(s)/2]
-}
-
-func rounded(ds []time.Duration) []time.Duration {
-	out := make([]time.Duration, len(ds))
-	for i, d := range ds {
-		out[i] = d.Round(10 * time.Millisecond)
-	}
-	return out
 }

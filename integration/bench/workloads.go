@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // workload is a Dockerfile and its context. {{registry}} stands for the registry's address, {{round}} for the round: what
@@ -13,6 +14,8 @@ type workload struct {
 	name       string
 	dockerfile string
 	files      func(dir, round string) error
+	// floor is a time that no builder can do without; 0 says nothing.
+	floor time.Duration
 }
 
 func workloads() []workload {
@@ -30,6 +33,23 @@ RUN mkdir /big && i=0; while [ "$(du -sm /big | cut -f1)" -lt 600 ]; do i=$((i+1
 COPY tree /tree
 RUN find /tree -type f | wc -l >/count
 `},
+		{name: "3-runs-on-240mb", dockerfile: `FROM {{registry}}/base/big:1
+RUN echo {{round}} >/one
+RUN mkdir /data && cp /opt/1/liba* /data
+RUN rm /opt/2/libb* && echo two >>/one
+`},
+		{name: "go-two-stages", files: goProgram, dockerfile: `FROM {{registry}}/base/go:1 AS build
+ENV PATH=/usr/local/go/bin:/usr/bin:/bin GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS=-buildvcs=false
+WORKDIR /src
+COPY go.mod ./
+RUN go version
+COPY . .
+RUN go build -o /out/app .
+FROM {{registry}}/base/busybox:1
+COPY --from=build /out/app /usr/bin/app
+CMD ["app"]
+`},
+		{name: "four-sleeping-stages", dockerfile: sleepingStages(4), floor: 3 * time.Second},
 	}
 }
 
@@ -40,6 +60,15 @@ func smallRuns(n int) string {
 		fmt.Fprintf(&b, "RUN echo {{round}} %d >/step-%d\n", i, i)
 	}
 	return b.String()
+}
+
+func sleepingStages(n int) string {
+	var stages, copies strings.Builder
+	for i := range n {
+		fmt.Fprintf(&stages, "FROM {{registry}}/base/busybox:1 AS s%d\nRUN sleep 3; echo {{round}} >/made-%d\n", i, i)
+		fmt.Fprintf(&copies, "COPY --from=s%d /made-%d /\n", i, i)
+	}
+	return stages.String() + "FROM {{registry}}/base/busybox:1\n" + copies.String()
 }
 
 // lay writes the context.
@@ -61,6 +90,24 @@ func fewFiles(dir, round string) error {
 		}
 	}
 	return write(filepath.Join(dir, "conf"), "round="+round+"\n")
+}
+
+func goProgram(dir, round string) error {
+	if err := write(filepath.Join(dir, "go.mod"), "module example.com/app\n\ngo 1.24\n"); err != nil {
+		return err
+	}
+	return write(filepath.Join(dir, "main.go"), fmt.Sprintf(`package main
+
+import (
+	"fmt"
+	"net/http"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "round %s") })
+	http.ListenAndServe("127.0.0.1:8080", nil)
+}
+`, round))
 }
 
 func manyFiles(n int) func(dir, round string) error {

@@ -41,9 +41,28 @@ func StartBuildKit(ctx context.Context, bin, dir, registry string) (*BuildKit, e
 
 // Build builds and pushes. The error holds the end of what buildctl printed.
 func (b *BuildKit) Build(ctx context.Context, j Job) error {
-	args, err := j.args()
+	args, err := j.buildArgs()
 	if err != nil {
 		return err
+	}
+	_, err = b.control(ctx, j.Environ(), args...)
+	return err
+}
+
+// Command is what Build runs, for whoever measures it.
+func (b *BuildKit) Command(j Job) ([]string, error) {
+	args, err := j.buildArgs()
+	return append([]string{b.ctl, "--addr", b.addr}, args...), err
+}
+
+// Pid is the daemon's process.
+func (b *BuildKit) Pid() int { return b.p.cmd.Process.Pid }
+
+// buildArgs are buildctl's arguments for a build with all its outputs.
+func (j Job) buildArgs() ([]string, error) {
+	args, err := j.args()
+	if err != nil {
+		return nil, err
 	}
 	if j.Output != "" {
 		args = append(args, "--output="+j.Output)
@@ -55,8 +74,7 @@ func (b *BuildKit) Build(ctx context.Context, j Job) error {
 		}
 		args = append(args, output)
 	}
-	_, err = b.control(ctx, j.Environ(), args...)
-	return err
+	return args, nil
 }
 
 // Ask sends a subrequest of the frontend, such as "frontend.lint", and returns the text of the answer.
