@@ -66,7 +66,7 @@ func (s *solver) lookUpContent(ctx context.Context, n *node, layers *stack) (cac
 	if !hit {
 		return e, false, nil
 	}
-	e.Below, e.Kind = below, kindOf(n.step.Op)
+	e.Below, e.Content, e.Kind = below, key, kindOf(n.step.Op)
 	s.put(ctx, n.defined.value.result, e)
 	s.note(ctx, n)
 	return e, true, nil
@@ -78,6 +78,7 @@ func (s *solver) cached(n *node, e cache.Entry) Layer {
 	if l == nil {
 		l = s.empty()
 	}
+	n.content = e.Content
 	s.emit(n, progress.StepCached, "")
 	s.finished(n, l)
 	return Layer{Layer: l, Created: e.Created}
@@ -96,7 +97,8 @@ func (s *solver) remember(ctx context.Context, n *node, layers *stack, l Layer) 
 	if err != nil {
 		return err
 	}
-	e := cache.Entry{Created: l.Created, Below: below, Step: n.step.Name, Kind: kindOf(n.step.Op)}
+	n.content = content
+	e := cache.Entry{Created: l.Created, Below: below, Content: content, Step: n.step.Name, Kind: kindOf(n.step.Op)}
 	if !isEmpty(l.Layer) {
 		e.Layer = l.Layer
 	}

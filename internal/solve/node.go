@@ -29,6 +29,8 @@ type node struct {
 	anew bool
 	// unsure says that its definition does not tell what the step will see, since that is to be made anew.
 	unsure bool
+	// content is the key by content; zero while it is not known. It is set by the one goroutine that has the step in hand.
+	content cache.Key
 	// missed says why a result that may be in the cache is not used; empty if there is none.
 	missed string
 

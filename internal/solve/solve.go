@@ -68,6 +68,8 @@ type Layer struct {
 	Created time.Time
 	// Base says that the layer is one of a base image.
 	Base bool
+	// Kept says what the layer is kept as in the cache; nil for layers of a base image.
+	Kept *Kept
 }
 
 // Result is what a goal of the plan came to.
@@ -103,6 +105,11 @@ func Solve(ctx context.Context, o Options) ([]Result, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	for _, r := range results {
+		if err := s.kept(r); err != nil {
+			return nil, err
+		}
 	}
 	return results, nil
 }

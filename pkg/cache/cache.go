@@ -24,6 +24,8 @@ type Entry struct {
 	Created time.Time
 	// Below is the chain ID of the layers that the step worked on (image-spec, config.md), zero when there were none.
 	Below v1.Hash
+	// Content is the key by what the step really saw, whichever key the entry is found under; zero when it is not known.
+	Content Key
 	// Step is the step as people know it, for listings.
 	Step string
 	// Kind is that of the step: KindRun, KindCopy or KindOther. It is for those who do not keep all entries, and is not kept.

@@ -26,6 +26,7 @@ type Record struct {
 	Key     Key
 	Created time.Time
 	Below   v1.Hash
+	Content Key // zero when it is not known
 	Step    string
 	// Layer is nil when the step changed no file.
 	Layer *LayerRecord
@@ -51,6 +52,7 @@ type recordJSON struct {
 	Key     string       `json:"key"`
 	Created time.Time    `json:"created"`
 	Below   string       `json:"below,omitempty"`
+	Content string       `json:"content,omitempty"`
 	Step    string       `json:"step"`
 	Layer   *LayerRecord `json:"layer,omitempty"`
 	Sum     string       `json:"sum,omitempty"`
@@ -58,7 +60,7 @@ type recordJSON struct {
 
 // NewRecord describes e. It reads nothing of the layer but what the layer knows of itself.
 func NewRecord(k Key, e Entry) (Record, error) {
-	r := Record{Key: k, Created: e.Created.UTC(), Below: e.Below, Step: strings.ToValidUTF8(e.Step, "\uFFFD")}
+	r := Record{Key: k, Created: e.Created.UTC(), Below: e.Below, Content: e.Content, Step: strings.ToValidUTF8(e.Step, "\uFFFD")}
 	if len(r.Step) > maxStepName {
 		r.Step = strings.ToValidUTF8(r.Step[:maxStepName], "") + "…"
 	}
@@ -78,7 +80,7 @@ func NewRecord(k Key, e Entry) (Record, error) {
 
 // Entry returns the entry that the record is of, with this layer.
 func (r Record) Entry(l v1.Layer) Entry {
-	return Entry{Layer: l, Created: r.Created, Below: r.Below, Step: r.Step}
+	return Entry{Layer: l, Created: r.Created, Below: r.Below, Content: r.Content, Step: r.Step}
 }
 
 // Encode returns the record's bytes: one line of JSON.
@@ -86,6 +88,9 @@ func (r Record) Encode() ([]byte, error) {
 	j := recordJSON{Version: recordVersion, Key: r.Key.String(), Created: r.Created, Step: r.Step, Layer: r.Layer}
 	if r.Below != (v1.Hash{}) {
 		j.Below = r.Below.String()
+	}
+	if r.Content != (Key{}) {
+		j.Content = r.Content.String()
 	}
 	sum, err := j.sum()
 	if err != nil {
@@ -125,6 +130,11 @@ func DecodeRecord(data []byte) (Record, error) {
 	}
 	if j.Below != "" {
 		if r.Below, err = v1.NewHash(j.Below); err != nil {
+			return Record{}, fmt.Errorf("decode cache record: %w", err)
+		}
+	}
+	if j.Content != "" {
+		if r.Content, err = ParseKey(j.Content); err != nil {
 			return Record{}, fmt.Errorf("decode cache record: %w", err)
 		}
 	}

@@ -51,7 +51,7 @@ func Layer(contents string) v1.Layer {
 func comesBack(t *testing.T, open func(t *testing.T) cache.Store) {
 	l := Layer("some bytes")
 	below := v1.Hash{Algorithm: "sha256", Hex: "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"}
-	want := cache.Entry{Layer: l, Created: time.Unix(1700000000, 123456789).UTC(), Below: below, Step: "RUN a\nb \"c\""}
+	want := cache.Entry{Layer: l, Created: time.Unix(1700000000, 123456789).UTC(), Below: below, Content: Key("content"), Step: "RUN a\nb \"c\""}
 	if err := open(t).Put(t.Context(), Key("full"), want); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func comesBack(t *testing.T, open func(t *testing.T) cache.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !got.Created.Equal(want.Created) || got.Below != below || got.Step != want.Step || got.Layer == nil {
+	if !got.Created.Equal(want.Created) || got.Below != below || got.Content != want.Content || got.Step != want.Step || got.Layer == nil {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	sameLayer(t, got.Layer, l)

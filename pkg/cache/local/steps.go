@@ -22,6 +22,7 @@ type stepFile struct {
 	Layer   *layerRef `json:"layer,omitempty"`
 	Created time.Time `json:"created"`
 	Below   string    `json:"below,omitempty"`
+	Content string    `json:"content,omitempty"`
 	Step    string    `json:"step"`
 }
 
@@ -59,6 +60,11 @@ func (s *Store) Get(_ context.Context, k cache.Key) (cache.Entry, error) {
 			return cache.Entry{}, fmt.Errorf("read step result %q: %w", name, err)
 		}
 	}
+	if f.Content != "" {
+		if e.Content, err = cache.ParseKey(f.Content); err != nil {
+			return cache.Entry{}, fmt.Errorf("read step result %q: %w", name, err)
+		}
+	}
 	if f.Layer != nil {
 		path := s.blobPath(f.Layer.Digest)
 		if fi, err := os.Stat(path); err != nil || fi.Size() != f.Layer.Size {
@@ -78,6 +84,9 @@ func (s *Store) Put(_ context.Context, k cache.Key, e cache.Entry) error {
 	f := stepFile{Created: e.Created, Step: e.Step}
 	if e.Below != (v1.Hash{}) {
 		f.Below = e.Below.String()
+	}
+	if e.Content != (cache.Key{}) {
+		f.Content = e.Content.String()
 	}
 	if e.Layer != nil {
 		ref, err := s.adopt(e.Layer)
