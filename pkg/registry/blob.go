@@ -45,7 +45,10 @@ func (b *blob) Exists() (bool, error) {
 
 // Compressed opens the blob, which tells whether it is there. The reader verifies size and digest, and goes on
 // after a broken connection where it was.
-func (b *blob) Compressed() (io.ReadCloser, error) {
+func (b *blob) Compressed() (io.ReadCloser, error) { return b.open(b.client.life) }
+
+// open is Compressed in the lifetime of ctx.
+func (b *blob) open(ctx context.Context) (io.ReadCloser, error) {
 	h, err := v1.Hasher(b.desc.Digest.Algorithm)
 	if err != nil {
 		return nil, err
@@ -54,7 +57,7 @@ func (b *blob) Compressed() (io.ReadCloser, error) {
 		return nil, fmt.Errorf("blob %s: size %d", b.desc.Digest, b.desc.Size)
 	}
 	r := &blobReader{blob: b, hash: h, retries: b.client.backoff()}
-	r.ctx, r.cancel = context.WithCancelCause(b.client.life)
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	if b.desc.Data != nil {
 		r.body = io.NopCloser(bytes.NewReader(b.desc.Data))
 		return r, nil

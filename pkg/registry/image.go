@@ -248,7 +248,10 @@ func (r *remoteImage) MediaType() (types.MediaType, error) { return r.kind, nil 
 func (r *remoteImage) RawManifest() ([]byte, error)        { return r.raw, nil }
 
 // RawConfigFile fetches the config on first use. A failure is not remembered.
-func (r *remoteImage) RawConfigFile() ([]byte, error) {
+func (r *remoteImage) RawConfigFile() ([]byte, error) { return r.readConfig(r.client.life) }
+
+// readConfig is RawConfigFile in the lifetime of ctx.
+func (r *remoteImage) readConfig(ctx context.Context) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.config != nil {
@@ -258,7 +261,7 @@ func (r *remoteImage) RawConfigFile() ([]byte, error) {
 	if desc.Size > maxConfig {
 		return nil, fmt.Errorf("config %s has %d bytes, more than %d", desc.Digest, desc.Size, maxConfig)
 	}
-	rc, err := r.blob(desc).Compressed()
+	rc, err := r.blob(desc).open(ctx)
 	if err != nil {
 		return nil, err
 	}
