@@ -26,6 +26,7 @@ func allowed() map[string][]string {
 		"pkg/cache/registry":  {"pkg/cache", "pkg/registry", "pkg/rootfs"},
 		"pkg/cache/blob":      {"pkg/cache", "pkg/rootfs", "pkg/snapshot"},
 		"pkg/cache/indexes":   {"pkg/cache", "pkg/rootfs"},
+		"pkg/cache/inline":    {"pkg/cache"},
 		"pkg/rootfs":          leaf,
 		"pkg/registry":        leaf,
 		"pkg/progress":        leaf,

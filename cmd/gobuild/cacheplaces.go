@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/pflag"
 
 	"github.com/gobuild-dev/gobuild/pkg/build"
@@ -42,8 +45,8 @@ func (c *cacheFlags) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.noneOf, "no-cache-filter", nil, "`stage` whose steps are run anew (repeatable)")
 	f.DurationVar(&c.ttl, "cache-ttl", 336*time.Hour, "how old a kept result of a step may be; 0 runs every step anew and keeps the results")
 	f.BoolVar(&c.explain, "explain-cache", false, "say for each stage why the first step that is run anew is")
-	f.StringArrayVar(&c.from, "cache-from", nil, "`place` to look for results of steps in: a repository, or type=registry|local|s3|azblob|gcs,... (repeatable)")
-	f.StringArrayVar(&c.to, "cache-to", nil, "`place` to keep results of steps in (repeatable)")
+	f.StringArrayVar(&c.from, "cache-from", nil, "`place` to look for results of steps in: a repository, an image that was built with --cache-to type=inline, or type=registry|local|s3|azblob|gcs,... (repeatable)")
+	f.StringArrayVar(&c.to, "cache-to", nil, "`place` to keep results of steps in; type=inline is the image itself (repeatable)")
 	f.BoolVar(&c.kaniko, "cache", false, "look for results in the repository --cache-repo, and keep them there")
 	f.StringVar(&c.repo, "cache-repo", "", "`repository` for --cache, or oci:DIRECTORY (default the first destination's name and /cache)")
 	f.BoolVar(&c.noPush, "no-push-cache", false, "only look in --cache-repo")
@@ -105,16 +108,22 @@ func (c *cacheFlags) repository(destinations []string) (cache.Place, error) {
 func (c *cacheFlags) apply(ctx context.Context, o *build.Options, destinations []string, warn func(string)) (closeAll func() error, err error) {
 	o.NoCache, o.NoCacheFilter, o.ExplainCache = c.none, c.noneOf, c.explain
 	o.CacheTTL = max(c.ttl, 1) // zero is any age there
-	opened := placeOpener{client: o.Registry}
+	opened := placeOpener{client: o.Registry, images: o.Platform}
+	if o.Platform.OS == "" {
+		opened.images = build.HostPlatform()
+	}
 	from, to, err := c.places(destinations)
 	if err != nil {
 		return opened.Close, err
 	}
-	for _, p := range append(from, to...) {
+	for _, p := range slices.Concat(from, to) {
 		for _, name := range p.Ignored {
 			warn(fmt.Sprintf("option %s of a cache of type %s changes nothing here", name, p.Type))
 		}
 	}
+	isInline := func(p cache.Place) bool { return p.Type == cache.PlaceInline }
+	o.InlineCache = slices.ContainsFunc(to, isInline)
+	to = slices.DeleteFunc(to, isInline)
 	if o.CacheTo, err = opened.all(ctx, to, cache.To); err != nil {
 		return opened.Close, err
 	}
@@ -129,6 +138,9 @@ func (c *cacheFlags) apply(ctx context.Context, o *build.Options, destinations [
 // placeOpener opens places, each once.
 type placeOpener struct {
 	client *registry.Client
+	// images, when not zero, lets repositories that are read be images with an inline cache, too; those for this platform are
+	// preferred.
+	images v1.Platform
 	opened map[string]build.CacheStore
 	closes []func() error
 }
@@ -136,23 +148,63 @@ type placeOpener struct {
 func (p *placeOpener) all(ctx context.Context, places []cache.Place, use cache.Use) ([]build.CacheStore, error) {
 	var stores []build.CacheStore
 	for _, place := range places {
-		name := placeName(place)
-		s, ok := p.opened[name]
-		if !ok {
-			store, end, err := openPlace(ctx, p.client, place, use)
-			if err != nil {
-				return nil, err
-			}
-			s = build.CacheStore{Name: name, Store: store}
-			if p.opened == nil {
-				p.opened = map[string]build.CacheStore{}
-			}
-			p.opened[name] = s
-			p.closes = append(p.closes, end)
+		var s build.CacheStore
+		var err error
+		if use == cache.From && place.Type == cache.PlaceRegistry && p.images.OS != "" {
+			s, err = p.repositoryOrImage(ctx, place)
+		} else {
+			s, err = p.open(ctx, place, use)
+		}
+		if err != nil {
+			return nil, err
 		}
 		stores = append(stores, s)
 	}
 	return stores, nil
+}
+
+func (p *placeOpener) open(ctx context.Context, place cache.Place, use cache.Use) (build.CacheStore, error) {
+	name := placeName(place)
+	if s, ok := p.opened[name]; ok {
+		return s, nil
+	}
+	store, end, err := openPlace(ctx, p.client, place, use)
+	if err != nil {
+		return build.CacheStore{}, err
+	}
+	s := build.CacheStore{Name: name, Store: store}
+	if p.opened == nil {
+		p.opened = map[string]build.CacheStore{}
+	}
+	p.opened[name] = s
+	p.closes = append(p.closes, end)
+	return s, nil
+}
+
+// repositoryOrImage opens what a reference names that is read. With a digest that is an image; with a tag it is an image, and
+// the repository that has it for what is not in the image; without either it is a repository, and for what is not there, as
+// for users of docker build, its image latest.
+func (p *placeOpener) repositoryOrImage(ctx context.Context, place cache.Place) (build.CacheStore, error) {
+	word := place.Values["ref"]
+	ref, err := registry.ParseReference(word)
+	if err != nil {
+		return build.CacheStore{}, &usageError{err}
+	}
+	img, err := cacheregistry.OpenImage(p.client, word, p.images, cacheregistry.Options{})
+	if err != nil {
+		return build.CacheStore{}, err
+	}
+	image := build.CacheStore{Name: word, Store: img}
+	if _, ok := ref.(name.Digest); ok {
+		return image, nil
+	}
+	entries, err := p.open(ctx, place, cache.From)
+	if strings.HasSuffix(word, ":"+ref.Identifier()) {
+		image.Else = entries.Store
+		return image, err
+	}
+	entries.Else = img
+	return entries, err
 }
 
 // Close closes what was opened.
@@ -210,7 +262,7 @@ func openPlace(ctx context.Context, client *registry.Client, p cache.Place, use 
 	case cache.PlaceGCS:
 		bucket, err = gcs.Open(ctx, gcs.OptionsOf(p))
 	default:
-		return nil, nil, usagef("a cache of type %s is not supported yet", p.Type)
+		return nil, nil, usagef("a cache of type %s is only for results of steps, with --cache-to", p.Type)
 	}
 	if err != nil {
 		return nil, nil, err

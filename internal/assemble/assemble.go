@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -31,6 +32,8 @@ type Options struct {
 	Annotations map[string]string
 	// Epoch, when not zero, is the time of everything new that has no other.
 	Epoch time.Time
+	// Fields are further fields at the top of the config, by names that image-spec does not know.
+	Fields map[string]json.RawMessage
 }
 
 // Image returns the image of config and layers, the lowest layer first. It reads no layer's bytes.
@@ -51,10 +54,25 @@ func Image(config *dockerspec.DockerOCIImage, layers []Layer, o Options) (v1.Ima
 		img.Created = img.History[n-1].Created
 	}
 	raw, err := json.Marshal(img)
+	if err == nil {
+		raw, err = withFields(raw, o.Fields)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode config: %w", err)
 	}
 	return newImage(raw, layers, o)
+}
+
+// withFields adds fields to an encoded object that is not empty.
+func withFields(object []byte, fields map[string]json.RawMessage) ([]byte, error) {
+	if len(fields) == 0 {
+		return object, nil
+	}
+	more, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(bytes.TrimSuffix(object, []byte("}")), []byte(","), more[1:]), nil
 }
 
 // image implements v1.Image.

@@ -125,3 +125,23 @@ func TestZstdNeedsOCI(t *testing.T) {
 		t.Error("a zstd layer got Docker's media types")
 	}
 }
+
+// TestFields holds that further fields are at the top of the config, in an order of their own, and change nothing else.
+func TestFields(t *testing.T) {
+	l := static.NewLayer([]byte("x"), types.OCILayer)
+	config := &dockerspec.DockerOCIImage{}
+	config.Config.Env = []string{"A=1"}
+	plain, err1 := Image(config, []Layer{{l, *at(3)}}, Options{})
+	more, err2 := Image(config, []Layer{{l, *at(3)}}, Options{Fields: map[string]json.RawMessage{"z.last": []byte("1"), "a.first": []byte(`{"b":"<c>"}`)}})
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if err := validate.Image(more, validate.Fast); err != nil {
+		t.Error(err)
+	}
+	want, _ := plain.RawConfigFile()
+	got, _ := more.RawConfigFile()
+	if diff := cmp.Diff(string(want[:len(want)-1])+`,"a.first":{"b":"\u003cc\u003e"},"z.last":1}`, string(got)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -212,8 +212,12 @@ func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.R
 	for i, l := range r.Layers {
 		layers[i] = assemble.Layer{Layer: l.Layer, Created: l.Created}
 	}
+	fields, err := o.inlineCache(r.Layers)
+	if err != nil {
+		return nil, err
+	}
 	img, err := assemble.Image(r.Step.Image, layers, assemble.Options{
-		Docker: o.DockerMediaTypes, Annotations: o.Annotations, Epoch: o.Epoch,
+		Docker: o.DockerMediaTypes, Annotations: o.Annotations, Epoch: o.Epoch, Fields: fields,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("assemble image: %w", err)

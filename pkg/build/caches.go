@@ -23,6 +23,8 @@ type CacheStore struct {
 	Name string
 	// Store also keeps file indexes if it is a rootfs.Indexes. Whoever opened it closes it, after the build.
 	Store cache.Store
+	// Else, of a place to look in, is looked in for what Store does not have; nil is nothing. It is as Store is.
+	Else cache.Store
 }
 
 // caches are the work directory and the places besides it, as the solver sees them.
@@ -73,20 +75,25 @@ func (c *caches) wait() {
 
 // places are the stores to look in, and those to fill.
 func (o Options) places() (from, to []cache.Store) {
-	guarded := map[cache.Store]cache.Store{} // so that a store that is both fails once
-	guard := func(p CacheStore) cache.Store {
-		if guarded[p.Store] == nil {
-			guarded[p.Store] = cache.Reported(cache.NewBreaker(p.Store), func(err error) {
-				o.warnCache(fmt.Errorf("cache %s: %w", p.Name, err))
-			})
+	breakers := map[cache.Store]cache.Store{} // so that a store that is both fails once
+	guard := func(s cache.Store) cache.Store {
+		if breakers[s] == nil {
+			breakers[s] = cache.NewBreaker(s)
 		}
-		return guarded[p.Store]
+		return breakers[s]
+	}
+	reported := func(p CacheStore, s cache.Store) cache.Store {
+		return cache.Reported(s, func(err error) { o.warnCache(fmt.Errorf("cache %s: %w", p.Name, err)) })
 	}
 	for _, p := range o.CacheFrom {
-		from = append(from, guard(p))
+		s := guard(p.Store)
+		if p.Else != nil {
+			s = cache.Tiered(s, guard(p.Else))
+		}
+		from = append(from, reported(p, s))
 	}
 	for _, p := range o.CacheTo {
-		to = append(to, guard(p))
+		to = append(to, reported(p, guard(p.Store)))
 	}
 	return from, to
 }
@@ -104,15 +111,15 @@ func (o Options) kinds(s cache.Store) cache.Store {
 	if !o.NoCacheCopies && !o.NoCacheRuns {
 		return s
 	}
-	return cache.Only(s, func(e cache.Entry) bool {
-		return (e.Kind != cache.KindRun || !o.NoCacheRuns) && (e.Kind != cache.KindCopy || !o.NoCacheCopies)
-	})
+	return cache.Only(s, func(e cache.Entry) bool { return o.keeps(e.Kind) })
 }
 
 func indexesOf(places []CacheStore) (list []rootfs.Indexes) {
 	for _, p := range places {
-		if x, ok := p.Store.(rootfs.Indexes); ok {
-			list = append(list, x)
+		for _, s := range []cache.Store{p.Store, p.Else} {
+			if x, ok := s.(rootfs.Indexes); ok {
+				list = append(list, x)
+			}
 		}
 	}
 	return list

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -96,6 +97,9 @@ type Options struct {
 	// CacheFrom are further places to look for results in, all at once; the first in order wins. CacheTo are further places
 	// for results, which may be the same.
 	CacheFrom, CacheTo []CacheStore
+	// InlineCache keeps the results that the image consists of in the image itself (see package pkg/cache/inline). The build argument
+	// BUILDKIT_INLINE_CACHE asks for it, too.
+	InlineCache bool
 	// NoCacheCopies keeps results of COPY and ADD in the work directory alone, NoCacheRuns those of RUN.
 	NoCacheCopies, NoCacheRuns bool
 	// ExplainCache tells, by an event for each stage, why the first step that has no kept result has none.
@@ -158,6 +162,10 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.WorkDir = dir
 	o.Secrets = remembered(o.Secrets)
+	// As BuildKit reads it: what is no truth value asks for nothing.
+	if on, err := strconv.ParseBool(o.BuildArgs["BUILDKIT_INLINE_CACHE"]); err == nil && on {
+		o.InlineCache = true
+	}
 	return o, nil
 }
 

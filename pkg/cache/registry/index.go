@@ -34,7 +34,7 @@ const maxIndex = 256 << 20
 func (s *Store) Index(ctx context.Context, diffID v1.Hash) (*rootfs.Index, error) {
 	m, err := s.manifest(ctx, indexTag(diffID))
 	if err != nil {
-		if err = s.readError(err); errors.Is(err, cache.ErrMiss) {
+		if err = readError(err); errors.Is(err, cache.ErrMiss) {
 			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 		}
 		return nil, fmt.Errorf("get index of layer %v: %w", diffID, err)

@@ -84,7 +84,7 @@ func (s *Store) tag(tag string) string { return s.repo + ":" + tag }
 func (s *Store) Get(ctx context.Context, k cache.Key) (cache.Entry, error) {
 	m, err := s.manifest(ctx, k.String())
 	if err != nil {
-		return cache.Entry{}, s.readError(err)
+		return cache.Entry{}, readError(err)
 	}
 	rec, desc, err := parseEntry(m)
 	if err == nil && rec.Key != k {
@@ -99,7 +99,7 @@ func (s *Store) Get(ctx context.Context, k cache.Key) (cache.Entry, error) {
 	// The way to the bytes is marked below what says where they can be mounted from.
 	l, err := s.client.Layer(ctx, s.tag(k.String()), s.o.Direction, desc, rec.Layer.DiffID)
 	if err != nil {
-		return cache.Entry{}, s.readError(err)
+		return cache.Entry{}, readError(err)
 	}
 	return rec.Entry(marked(l, k)), nil
 }
@@ -122,7 +122,7 @@ func (s *Store) manifest(ctx context.Context, tag string) (v1.Descriptor, error)
 }
 
 // readError tells a miss from trouble, and trouble that passes from trouble that stays.
-func (s *Store) readError(err error) error {
+func readError(err error) error {
 	switch {
 	case errors.Is(err, cache.ErrMiss):
 		return err
