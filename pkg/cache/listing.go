@@ -9,8 +9,8 @@ import (
 
 // Item is something that a backend keeps, for listings.
 type Item struct {
-	// Name is what the backend calls it: the key in hexadecimal digits, or "index-" and the diff ID's of the file
-	// index of a layer.
+	// Name is what the backend calls it: the key in hexadecimal digits, "index-" and the diff ID's of the file
+	// index of a layer, or "note-" and a note's name.
 	Name string
 	// Key is zero when the item is no entry.
 	Key     Key

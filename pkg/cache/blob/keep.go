@@ -46,12 +46,14 @@ func (s *Store) List(ctx context.Context) ([]cache.Item, error) {
 	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("list cache %s: %w", s.bucket, err)
 	}
-	for o, err := range s.bucket.List(ctx, indexesDir) {
-		if err != nil {
-			return nil, fmt.Errorf("list cache %s: %w", s.bucket, err)
+	for prefix, name := range map[string]string{indexesDir + "sha256-": "index-", notesDir: "note-"} {
+		for o, err := range s.bucket.List(ctx, prefix) {
+			if err != nil {
+				return nil, fmt.Errorf("list cache %s: %w", s.bucket, err)
+			}
+			hex := strings.TrimPrefix(o.Name, prefix)
+			items = append(items, cache.Item{Name: name + hex, Created: o.Modified, Size: o.Size, Ref: o.Name})
 		}
-		_, hex, _ := strings.Cut(o.Name, "-")
-		items = append(items, cache.Item{Name: "index-" + hex, Created: o.Modified, Size: o.Size, Ref: o.Name})
 	}
 	return items, nil
 }

@@ -2,8 +2,8 @@
 // Google Cloud Storage, or in a directory. The packages below it open buckets; a program carries only the client libraries
 // of those that it imports.
 //
-// A bucket has three kinds of objects: steps/KEY is the record of an entry, blobs/sha256-DIGEST a layer as it is
-// compressed, and indexes/sha256-DIFFID the file index of a layer. A record is written after what it names, so what can be
+// A bucket has four kinds of objects: steps/KEY is the record of an entry, blobs/sha256-DIGEST a layer as it is
+// compressed, indexes/sha256-DIFFID the file index of a layer, and notes/NAME a note. A record is written after what it names, so what can be
 // found was whole once.
 package blob
 
@@ -29,6 +29,7 @@ const (
 	stepsDir   = "steps/"
 	blobsDir   = "blobs/"
 	indexesDir = "indexes/"
+	notesDir   = "notes/"
 )
 
 const (
@@ -38,7 +39,7 @@ const (
 	maxRecord = 64 << 10
 )
 
-// Store keeps entries in a bucket. It implements cache.Store, rootfs.Indexes and cache.Keeper.
+// Store keeps entries in a bucket. It implements cache.Store, rootfs.Indexes, cache.Notes and cache.Keeper.
 type Store struct {
 	bucket Bucket
 
@@ -54,6 +55,7 @@ type Store struct {
 var (
 	_ cache.Store    = (*Store)(nil)
 	_ cache.Keeper   = (*Store)(nil)
+	_ cache.Notes    = (*Store)(nil)
 	_ rootfs.Indexes = (*Store)(nil)
 )
 

@@ -20,10 +20,11 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 )
 
-// Shared is what a backend is that machines share: entries, file indexes, and listings.
+// Shared is what a backend is that machines share: entries, file indexes, notes, and listings.
 type Shared interface {
 	cache.Store
 	cache.Keeper
+	cache.Notes
 	rootfs.Indexes
 }
 
@@ -73,6 +74,9 @@ func RunShared(t *testing.T, b Backend) {
 		"index-comes-back":              indexComesBack,
 		"layer-brings-its-index":        layerBringsIndex,
 		"damaged-index-does-not-exist":  damagedIndex,
+		"note-comes-back":               noteComesBack,
+		"of-two-notes-one-stays-whole":  twoNotes,
+		"damaged-note-is-missing":       damagedNote,
 		"put-needs-the-bytes-it-claims": falseLayer,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, b) })

@@ -23,6 +23,7 @@ import (
 const (
 	entryAnnotation = "dev.gobuild.cache.entry" // a cache.Record
 	indexAnnotation = "dev.gobuild.cache.index" // the diff ID of the layer that is indexed
+	noteAnnotation  = "dev.gobuild.cache.note"  // the name of the note
 	createdKey      = "org.opencontainers.image.created"
 )
 

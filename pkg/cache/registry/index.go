@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -11,8 +10,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/registry"
@@ -24,7 +21,7 @@ func indexTag(diffID v1.Hash) string { return indexPrefix + diffID.Hex }
 
 const indexPrefix = "index-"
 
-// indexFile is the name of the only file in the layer of an index. That it is in an archive makes the image an ordinary one.
+// indexFile is the name of the only file in the layer of an index.
 const indexFile = "index"
 
 // maxIndex bounds an index as it is encoded. A layer of a million files has some 40 MB.
@@ -63,44 +60,22 @@ type indexManifest struct {
 }
 
 func parseIndex(m v1.Descriptor) (indexManifest, error) {
-	parsed, layer, err := parse(m)
+	f, err := parseFile(m, indexAnnotation, maxIndex)
+	im := indexManifest{created: f.created, layer: f.layer}
 	if err != nil {
-		return indexManifest{}, err
+		return im, err
 	}
-	im := indexManifest{layer: layer}
-	if layer.Size > maxIndex {
-		return im, fmt.Errorf("the index has %d bytes, more than %d", layer.Size, maxIndex)
-	}
-	if im.of, err = v1.NewHash(parsed.Annotations[indexAnnotation]); err != nil {
+	if im.of, err = v1.NewHash(f.of); err != nil {
 		return im, fmt.Errorf("read annotation %s: %w", indexAnnotation, err)
-	}
-	if im.created, err = time.Parse(time.RFC3339Nano, parsed.Annotations[createdKey]); err != nil {
-		return im, fmt.Errorf("read annotation %s: %w", createdKey, err)
 	}
 	return im, nil
 }
 
-// readIndex reads all of the blob before it believes any of it, since its digest is known at the end.
-func (s *Store) readIndex(ctx context.Context, tag string, desc v1.Descriptor) (*rootfs.Index, error) {
-	l, err := s.client.Layer(ctx, s.tag(tag), s.o.Direction, desc, desc.Digest)
-	if err != nil {
-		return nil, err
-	}
-	rc, err := l.Compressed()
-	if err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(ctx, func() { rc.Close() })()
-	defer rc.Close()
-	archive := tar.NewReader(rc)
-	if hdr, err := archive.Next(); err != nil || hdr.Name != indexFile {
-		return nil, fmt.Errorf("read archive of index: no file %q in it: %w", indexFile, err)
-	}
-	x, err := rootfs.DecodeIndex(archive)
-	if err != nil {
-		return nil, err
-	}
-	_, err = io.Copy(io.Discard, rc)
+func (s *Store) readIndex(ctx context.Context, tag string, desc v1.Descriptor) (x *rootfs.Index, err error) {
+	err = s.readFile(ctx, tag, indexFile, desc, func(r io.Reader) (err error) {
+		x, err = rootfs.DecodeIndex(r)
+		return err
+	})
 	return x, err
 }
 
@@ -134,20 +109,9 @@ func (s *Store) PutIndex(ctx context.Context, diffID v1.Hash, x *rootfs.Index) e
 
 // indexLayer is an archive with the index, which is compressed already.
 func indexLayer(x *rootfs.Index) (v1.Layer, error) {
-	var body, archive bytes.Buffer
+	var body bytes.Buffer
 	if _, err := x.WriteTo(&body); err != nil {
 		return nil, err
 	}
-	w := tar.NewWriter(&archive)
-	hdr := &tar.Header{Typeflag: tar.TypeReg, Name: indexFile, Size: int64(body.Len()), Mode: 0o644, Format: tar.FormatPAX}
-	if err := w.WriteHeader(hdr); err != nil {
-		return nil, err
-	}
-	if _, err := body.WriteTo(w); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return static.NewLayer(archive.Bytes(), types.OCIUncompressedLayer), nil
+	return fileLayer(indexFile, body.Bytes())
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -23,7 +24,8 @@ func (s *Store) List(ctx context.Context) ([]cache.Item, error) {
 	}
 	var ours []string
 	for _, tag := range tags {
-		if _, err := cache.ParseKey(strings.TrimPrefix(tag, indexPrefix)); err == nil {
+		name := strings.TrimPrefix(strings.TrimPrefix(tag, indexPrefix), notePrefix)
+		if _, err := cache.ParseKey(name); err == nil {
 			ours = append(ours, tag)
 		}
 	}
@@ -59,12 +61,20 @@ func item(tag string, m v1.Descriptor) *cache.Item {
 	it := &cache.Item{Name: tag, Ref: m.Digest.String(), Size: m.Size}
 	var layer v1.Descriptor
 	var err error
-	if strings.HasPrefix(tag, indexPrefix) {
+	file := func(created time.Time, l v1.Descriptor) {
+		it.Created, layer = created, l
+		it.Layer = &cache.LayerRecord{Digest: l.Digest, Size: l.Size, MediaType: l.MediaType, DiffID: l.Digest}
+	}
+	switch {
+	case strings.HasPrefix(tag, indexPrefix):
 		var im indexManifest
 		im, err = parseIndex(m)
-		it.Created, layer = im.created, im.layer
-		it.Layer = &cache.LayerRecord{Digest: layer.Digest, Size: layer.Size, MediaType: layer.MediaType, DiffID: layer.Digest}
-	} else {
+		file(im.created, im.layer)
+	case strings.HasPrefix(tag, notePrefix):
+		var f fileManifest
+		f, err = parseNote(m)
+		file(f.created, f.layer)
+	default:
 		var rec cache.Record
 		rec, layer, err = parseEntry(m)
 		it.Key, it.Created, it.Step, it.Layer = rec.Key, rec.Created, rec.Step, rec.Layer

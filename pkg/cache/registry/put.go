@@ -71,5 +71,6 @@ func (s *Store) has(ctx context.Context, tag string) bool {
 	}
 	_, _, entry := parseEntry(m)
 	_, index := parseIndex(m)
-	return entry == nil || index == nil
+	_, note := parseNote(m)
+	return entry == nil || index == nil || note == nil
 }

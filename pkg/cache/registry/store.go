@@ -4,7 +4,7 @@
 // An entry is an ordinary image of its own, with the key as its tag: every registry takes it, nothing is shared that two
 // builds could overwrite for each other, and the registry's own tools show and remove it. The image has the step's layer,
 // and an annotation with the record of the entry, so that a hit costs one request and no bytes of layers. File
-// indexes of layers lie beside the entries, under tags of their own.
+// indexes of layers, and notes, lie beside the entries, under tags of their own.
 package registry
 
 import (
@@ -38,7 +38,7 @@ type Options struct {
 	Timeout time.Duration
 }
 
-// Store keeps entries in one repository. It implements cache.Store, rootfs.Indexes and cache.Keeper.
+// Store keeps entries in one repository. It implements cache.Store, rootfs.Indexes, cache.Notes and cache.Keeper.
 type Store struct {
 	client *registry.Client
 	repo   string
@@ -53,6 +53,7 @@ type Store struct {
 var (
 	_ cache.Store    = (*Store)(nil)
 	_ cache.Keeper   = (*Store)(nil)
+	_ cache.Notes    = (*Store)(nil)
 	_ rootfs.Indexes = (*Store)(nil)
 )
 
