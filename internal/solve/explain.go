@@ -3,28 +3,35 @@ package solve
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/progress"
 )
 
 // Records remember, from build to build, what steps were made of. Implementations are safe for concurrent use.
 type Records interface {
-	// Record returns what was put last under id, or an error that wraps cache.ErrMiss.
-	Record(ctx context.Context, id string) ([]byte, error)
+	// Records returns what was put last under id in each place that has something, none if no place has.
+	Records(ctx context.Context, id string) ([][]byte, error)
+	// PutRecord keeps data under id in the place that is this machine's own. What other machines are given is for
+	// Options.Share.
 	PutRecord(ctx context.Context, id string, data []byte) error
 }
 
-// place identifies a step by where it stands, which is what it has in common with what was there in an earlier build.
+// place identifies a step by where it stands, which is what it has in common with what was there in an earlier build: by its
+// stage and its number there. How many there are after it does not matter.
 func (n *node) place() string {
-	name, _, _ := strings.Cut(n.step.Name, "] ")
-	return fmt.Sprintf("%s %s", name, n.step.Platform.String())
+	where, _, _ := strings.Cut(n.step.Name, "] ")
+	if strings.HasPrefix(where, "[") {
+		if i := strings.LastIndexByte(where, '/'); i >= 0 {
+			where = where[:i]
+		}
+		where += "]"
+	}
+	return strings.Join(append(strings.Fields(where), n.step.Platform.String()), " ")
 }
 
 // missed tells, if that is asked for, why a step has to be made that is the first one of its stage.
@@ -43,20 +50,51 @@ func (s *solver) missed(ctx context.Context, n *node) {
 
 // note remembers what a step was made of, for the next build that has to tell what has changed.
 func (s *solver) note(ctx context.Context, n *node) {
+	s.noted.Store(true)
 	if s.o.Records == nil {
 		return
 	}
-	r, err := s.inputs(ctx, n)
-	var data []byte
-	if err == nil {
-		data, err = json.Marshal(r)
-	}
+	data, err := s.encodeInputs(ctx, n)
 	if err == nil {
 		err = s.o.Records.PutRecord(ctx, n.place(), data)
 	}
 	if err != nil && ctx.Err() == nil {
 		s.warn("remember what steps were made of: " + err.Error())
 	}
+}
+
+// share gives others what all steps are made of, those that were found as well: who has to explain a step later may have
+// nothing else. Nothing is said of a build in which everything was found. All work has to be done.
+func (s *solver) share(ctx context.Context) {
+	if s.o.Share == nil || !s.noted.Load() {
+		return
+	}
+	records := map[string]json.RawMessage{}
+	left := maxShared
+	for _, step := range s.o.Plan.Steps {
+		n := s.nodes[step]
+		if !hasLayer(step) || !n.defined.known() {
+			continue
+		}
+		r, err := s.inputs(ctx, n)
+		if err == nil {
+			left -= r.limit(left)
+			records[n.place()], err = json.Marshal(r)
+		}
+		if err != nil {
+			s.warn("share what steps were made of: " + err.Error())
+			return
+		}
+	}
+	s.o.Share(records)
+}
+
+func (s *solver) encodeInputs(ctx context.Context, n *node) ([]byte, error) {
+	r, err := s.inputs(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
 }
 
 // firstOfStage says whether n is the first step of its stage of which this is asked: what lies on a step that is made anew
@@ -88,71 +126,90 @@ func (n *node) label() string {
 	return label
 }
 
-// changed compares what a step is made of with what it was made of last.
+// changed compares what a step is made of with what it was made of before. Of several builds it is the one that is the most
+// like this one.
 func (s *solver) changed(ctx context.Context, n *node) string {
-	const unreadable = "what it was made of before cannot be read: "
 	if s.o.Records == nil {
 		return "nothing is remembered of earlier builds"
 	}
-	data, err := s.o.Records.Record(ctx, n.place())
-	if errors.Is(err, cache.ErrMiss) {
-		return "no earlier build of this step is known"
-	}
+	list, err := s.o.Records.Records(ctx, n.place())
 	if err != nil {
-		return unreadable + err.Error()
+		return "what it was made of before cannot be read: " + err.Error()
 	}
-	var before record
-	if err := json.Unmarshal(data, &before); err != nil {
-		return unreadable + err.Error()
+	if len(list) == 0 {
+		return "no earlier build of this step is known"
 	}
 	now, err := s.inputs(ctx, n)
 	if err != nil {
 		return err.Error() // with which the build ends
 	}
-	return difference(&before, now)
+	var least []string
+	found := false
+	for _, data := range list {
+		var before record
+		if err = json.Unmarshal(data, &before); err != nil {
+			continue
+		}
+		if texts := differences(&before, now); !found || len(texts) < len(least) {
+			least, found = texts, true
+		}
+	}
+	switch {
+	case !found:
+		return "what it was made of before cannot be read: " + err.Error()
+	case len(least) == 0:
+		return "its result was not kept, or has been removed"
+	case len(least) == 1:
+		return least[0]
+	}
+	return fmt.Sprintf("%s, and %d more", least[0], len(least)-1)
 }
 
-// difference says what is the first to differ, in the order of the kinds, and how many more do.
-func difference(before, now *record) string {
+// differences says what differs, in the order of the kinds.
+func differences(before, now *record) []string {
 	old := map[input]int{}
-	known := map[string]bool{}
+	was := map[string]input{}
 	for _, in := range before.Inputs {
-		old[in]++
-		known[in.Kind+" "+in.Name] = true
+		old[in.compared()]++
+		was[in.Kind+" "+in.Name] = in
 	}
 	var texts []string
 	present := map[string]bool{}
 	for _, in := range now.Inputs {
-		present[in.Kind+" "+in.Name] = true
-		if old[in] > 0 {
-			old[in]--
+		id := in.Kind + " " + in.Name
+		present[id] = true
+		if old[in.compared()] > 0 {
+			old[in.compared()]--
 			continue
 		}
-		how := "has changed"
-		if !known[in.Kind+" "+in.Name] {
-			how = "is new"
-		}
-		texts = append(texts, rank(in)+in.text()+" "+how)
+		texts = append(texts, rank(in)+in.changed(was[id]))
 	}
 	for in, n := range old {
 		if n > 0 && !present[in.Kind+" "+in.Name] && !now.Cut {
-			texts = append(texts, rank(in)+in.text()+" is gone")
+			texts = append(texts, rank(in)+was[in.Kind+" "+in.Name].text()+" is gone")
 		}
 	}
-	if len(texts) == 0 {
-		return "its result was not kept, or has been removed"
-	}
 	slices.Sort(texts)
-	text := texts[0][1:]
-	if more := len(texts) - 1; more > 0 {
-		text += fmt.Sprintf(", and %d more", more)
+	for i := range texts {
+		texts[i] = texts[i][1:]
 	}
-	return text
+	return texts
 }
 
 // rank sorts kinds of inputs.
 func rank(in input) string {
-	return strconv.Itoa(slices.Index([]string{inputWords, inputBelow, inputSource, inputFile, inputEnv}, in.Kind))
+	return strconv.Itoa(slices.Index([]string{inputWords, inputBase, inputBelow, inputSource, inputFile, inputEnv}, in.Kind))
+}
+
+// changed says what in is, now that it is not what it was; before is zero when it was not there.
+func (in input) changed(before input) string {
+	switch {
+	case before == input{}:
+		return in.text() + " is new"
+	case in.Kind == inputBase:
+		return fmt.Sprintf("the base image has changed, from %s to %s", before.Image, in.Image)
+	}
+	return in.text() + " has changed"
 }
 
 // text names an input for people.
@@ -160,15 +217,19 @@ func (in input) text() string {
 	switch in.Kind {
 	case inputEnv:
 		return "the variable " + in.Name
+	case inputBase:
+		return "the base image " + in.Image
 	case inputBelow:
-		return "what it is built on (" + in.Name + ")"
-	case inputFile:
+		if in.step == "" {
+			return "what it is built on"
+		}
+		return "what it is built on (" + in.step + ")"
+	}
+	switch {
+	case in.step != "":
+		return in.step
+	case in.Name != "":
 		return in.Name
-	case inputSource:
-		return strings.TrimSpace(in.Name)
 	}
-	if in.Name == "" {
-		return "the instruction"
-	}
-	return in.Name
+	return "the instruction"
 }

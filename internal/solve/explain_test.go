@@ -2,12 +2,18 @@ package solve
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/pkg/cache"
 	"github.com/gobuild-dev/gobuild/pkg/progress"
 )
@@ -18,13 +24,13 @@ type memoryRecords struct {
 	data map[string][]byte
 }
 
-func (m *memoryRecords) Record(_ context.Context, id string) ([]byte, error) {
+func (m *memoryRecords) Records(_ context.Context, id string) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if data, ok := m.data[id]; ok {
-		return data, nil
+		return [][]byte{data}, nil
 	}
-	return nil, cache.ErrMiss
+	return nil, nil
 }
 
 func (m *memoryRecords) PutRecord(_ context.Context, id string, data []byte) error {
@@ -105,6 +111,130 @@ func TestExplain(t *testing.T) {
 		w.mustBuild(tt.text)
 		if got := w.events.reasons(); !slices.Equal(got, tt.want) {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+		}
+	}
+}
+
+// TestShareTellsOfAllSteps holds that others are given what every step is made of, found or made, those of stages that nobody looked
+// at because their files were not needed too, and that nothing is given when everything was found.
+func TestShareTellsOfAllSteps(t *testing.T) {
+	w := newWorld(t, map[string]string{"f": "1", "conf": "1"})
+	var shared []map[string]json.RawMessage
+	w.share = func(records map[string]json.RawMessage) { shared = append(shared, records) }
+	text := func(last string) string {
+		return "FROM scratch AS b\nARG PASSWORD=hunter2\nCOPY f /f\nRUN --mount=source=conf,target=/c put /out x\nRUN put /$PASSWORD y\n" +
+			"FROM scratch\nCOPY --from=b /out /\nENV A=$PASSWORD\nWORKDIR /w\nRUN put /" + last + " z\n"
+	}
+	want := []string{
+		"[b 1] linux/amd64", "[b 2] linux/amd64", "[b 3] linux/amd64",
+		"[stage-1 1] linux/amd64", "[stage-1 2] linux/amd64", "[stage-1 3] linux/amd64",
+	}
+	for i, last := range []string{"one", "one", "two"} {
+		w.mustBuild(text(last))
+		if n := []int{1, 1, 2}[i]; len(shared) != n {
+			t.Fatalf("shared %d times after build %d, want %d", len(shared), i, n)
+		}
+	}
+	for i, records := range shared {
+		if got := slices.Sorted(maps.Keys(records)); !slices.Equal(got, want) {
+			t.Errorf("build %d shared %q, want %q", i, got, want)
+		}
+	}
+	// What was found says the same as what was made.
+	for _, step := range want[:5] {
+		if a, b := string(shared[0][step]), string(shared[1][step]); a != b || !strings.Contains(a, `"sum"`) {
+			t.Errorf("%s was shared as %s when it was made, and as %s when it was found", step, a, b)
+		}
+		if strings.Contains(string(shared[0][step]), "hunter") {
+			t.Errorf("%s tells the value of a variable: %s", step, shared[0][step])
+		}
+	}
+	if _, _, err := w.build(t.Context(), text("failing")+"RUN fail 1\n"); err == nil || len(shared) != 2 {
+		t.Errorf("shared %d times after a build that ended with %v", len(shared), err)
+	}
+}
+
+// several are Records of several places.
+type several []*memoryRecords
+
+func (s several) Records(ctx context.Context, id string) (list [][]byte, err error) {
+	for _, m := range s {
+		one, err := m.Records(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, one...)
+	}
+	return list, nil
+}
+
+func (s several) PutRecord(ctx context.Context, id string, data []byte) error {
+	return s[0].PutRecord(ctx, id, data)
+}
+
+// TestExplainComparesWithTheClosest holds that of what several places remember the least different is meant, whatever its
+// place, and that what cannot be read is left out.
+func TestExplainComparesWithTheClosest(t *testing.T) {
+	ctx := t.Context()
+	far, near, broken := &memoryRecords{}, &memoryRecords{}, &memoryRecords{}
+	w := newWorld(t, map[string]string{"a": "1", "b": "1"})
+	text := "FROM scratch\nCOPY a b /\n"
+	for _, tt := range []struct {
+		records *memoryRecords
+		a, b    string
+	}{{far, "2", "2"}, {near, "3", "2"}} {
+		w.write("a", tt.a)
+		w.write("b", tt.b)
+		w.records = tt.records
+		w.mustBuild(text)
+	}
+	id := slices.Collect(maps.Keys(near.data))[0]
+	_ = broken.PutRecord(ctx, id, []byte("{"))
+	w.write("b", "1")
+	for name, list := range map[string]several{"last": {far, near}, "first": {near, far}, "beside-damage": {broken, near, broken}} {
+		w.store.forget(func(cache.Entry) bool { return true })
+		own := several(append([]*memoryRecords{{}}, list...)) // what is put does not change the others
+		w.records = own
+		w.mustBuild(text)
+		want := []string{"[1/1] COPY a b / is not in the cache: b has changed"}
+		if got := w.events.reasons(); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	w.store.forget(func(cache.Entry) bool { return true })
+	w.records = broken
+	w.mustBuild(text)
+	if got := w.events.reasons(); len(got) != 1 || !strings.Contains(got[0], "what it was made of before cannot be read") {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestRecordsAreBounded holds that a huge context makes no huge record.
+func TestRecordsAreBounded(t *testing.T) {
+	r := &record{}
+	for i := range maxInputs + 10 {
+		r.put(input{Kind: inputFile, Name: strconv.Itoa(i)})
+	}
+	if len(r.Inputs) != maxInputs || !r.Cut {
+		t.Errorf("%d inputs, cut: %v", len(r.Inputs), r.Cut)
+	}
+	r.Cut = false
+	if n := r.limit(7); n != 7 || len(r.Inputs) != 7 || !r.Cut {
+		t.Errorf("limited to %d inputs, cut: %v", len(r.Inputs), r.Cut)
+	}
+	if n := r.limit(-1); n != 0 || len(r.Inputs) != 0 {
+		t.Errorf("limited to %d inputs", len(r.Inputs))
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	for name, want := range map[string]string{
+		"[build 2/4] RUN make": "[build 2] p", "[build  2/14] RUN make": "[build 2] p", "[ 3/13] RUN a": "[ 3] p",
+		"[linux/amd64->arm64 x 2/4] RUN a/b ] c": "[linux/amd64->arm64 x 2] p", "https://host/x": "https://host/x p",
+	} {
+		n := &node{step: &plan.Step{Name: name, Platform: v1.Platform{OS: "p"}}}
+		if got := n.place(); got != want {
+			t.Errorf("%q is at %q, want %q", name, got, want)
 		}
 	}
 }

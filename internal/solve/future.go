@@ -23,6 +23,16 @@ func (f *future[T]) set(v T, err error) {
 	})
 }
 
+// known says whether there is a value.
+func (f *future[T]) known() bool {
+	select {
+	case <-f.done:
+		return f.err == nil
+	default:
+		return false
+	}
+}
+
 // wait returns the value, or the cause of ctx's end if that comes first.
 func (f *future[T]) wait(ctx context.Context) (T, error) {
 	select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 
 	"github.com/gobuild-dev/gobuild/internal/plan"
@@ -13,19 +14,34 @@ import (
 const (
 	inputWords  = "words"
 	inputEnv    = "variable"
+	inputBase   = "base"
 	inputBelow  = "below"
 	inputSource = "source"
 	inputFile   = "file"
 )
 
-// maxInputs is how many inputs of a step are remembered one by one. A record of so many has about 2 MiB.
-const maxInputs = 20_000
+const (
+	// maxInputs is how many inputs of a step are remembered one by one. A record of so many has about 2 MiB.
+	maxInputs = 20_000
+	// maxShared is how many inputs of all steps together are shared.
+	maxShared = 50_000
+)
 
 // input is one thing that a step sees, by a hash of it: values may be none of a cache's business.
 type input struct {
 	Kind string `json:"kind"`
 	Name string `json:"name,omitempty"`
-	Sum  string `json:"sum"`
+	// Image is what people know a base image by.
+	Image string `json:"image,omitempty"`
+	Sum   string `json:"sum"`
+	// step is the name of a step that is the input. It is not remembered, since it may have the value of a variable in it.
+	step string
+}
+
+// compared is what makes in equal to another input.
+func (in input) compared() input {
+	in.Image, in.step = "", ""
+	return in
 }
 
 // record is what is remembered of a step, to tell later why it could not be taken from the cache.
@@ -38,33 +54,41 @@ type record struct {
 func (r *record) add(kind, name string, values ...string) {
 	h := newKey(kind)
 	h.field(name, values...)
-	r.addSum(kind, name, h.sum())
+	sum := h.sum()
+	// Somebody may have put a password on a line or into a variable. Two bytes tell a value from the one before it nearly
+	// always, and from one that was guessed never.
+	r.put(input{Kind: kind, Name: name, Sum: hex.EncodeToString(sum[:2])})
 }
 
-func (r *record) addSum(kind, name string, sum [sha256.Size]byte) {
+// addSum adds in with a sum that stands for what nobody could guess: the contents of files.
+func (r *record) addSum(in input, sum [sha256.Size]byte) {
+	in.Sum = hex.EncodeToString(sum[:8])
+	r.put(in)
+}
+
+func (r *record) put(in input) {
 	if len(r.Inputs) >= maxInputs {
 		r.Cut = true
 		return
 	}
-	// Eight bytes tell one value from the one before it.
-	r.Inputs = append(r.Inputs, input{Kind: kind, Name: name, Sum: hex.EncodeToString(sum[:8])})
+	r.Inputs = append(r.Inputs, in)
+}
+
+// limit cuts the record to at most n inputs, and returns how many it has.
+func (r *record) limit(n int) int {
+	if len(r.Inputs) > n {
+		r.Inputs, r.Cut = r.Inputs[:max(n, 0)], true
+	}
+	return len(r.Inputs)
 }
 
 // inputs lists what the key by definition of a step is made of.
 func (s *solver) inputs(ctx context.Context, n *node) (*record, error) {
 	r := &record{}
 	if n.base != nil && !linked(n.step) {
-		below := n.base
-		for config := true; config && below.base != nil; {
-			if _, config = below.step.Op.(plan.Config); config {
-				below = below.base
-			}
-		}
-		keys, err := below.defined.wait(ctx)
-		if err != nil {
+		if err := n.belowInput(ctx, r); err != nil {
 			return nil, err
 		}
-		r.addSum(inputBelow, below.step.Name, keys.files)
 	}
 	if latest := s.o.Layer.Clamp; !latest.IsZero() {
 		r.add(inputWords, "the time that files are rewritten to", latest.String())
@@ -76,10 +100,32 @@ func (s *solver) inputs(ctx context.Context, n *node) (*record, error) {
 		return r, s.copyInputs(ctx, r, n, op)
 	default:
 		keys, err := n.defined.wait(ctx)
-		r.addSum(inputWords, "", keys.result)
+		r.add(inputWords, "", keys.result.String())
 		return r, err
 	}
 }
+
+// belowInput adds what a step is built on.
+func (n *node) belowInput(ctx context.Context, r *record) error {
+	below := n.base
+	for config := true; config && below.base != nil; {
+		if _, config = below.step.Op.(plan.Config); config {
+			below = below.base
+		}
+	}
+	keys, err := below.defined.wait(ctx)
+	if op, ok := below.step.Op.(plan.Pull); ok {
+		ref, _, _ := strings.Cut(op.Ref, "@")
+		digest := op.Digest.Hex[:min(len(op.Digest.Hex), shownDigest)]
+		r.addSum(input{Kind: inputBase, Image: fmt.Sprintf("%s@%s:%s", ref, op.Digest.Algorithm, digest)}, keys.files)
+		return err
+	}
+	r.addSum(input{Kind: inputBelow, step: below.step.Name}, keys.files)
+	return err
+}
+
+// shownDigest is how many digits of a digest tell it from others.
+const shownDigest = 12
 
 func (s *solver) runInputs(ctx context.Context, r *record, op plan.Run) error {
 	r.add(inputWords, "the command", op.Args...)
@@ -102,7 +148,7 @@ func (s *solver) runInputs(ctx context.Context, r *record, op plan.Run) error {
 		if err != nil {
 			return err
 		}
-		r.add(inputSource, "what is mounted at "+m.Target, sum)
+		r.addSum(input{Kind: inputSource, Name: "what is mounted at " + m.Target}, sha256.Sum256([]byte(sum)))
 	}
 	return nil
 }
@@ -117,7 +163,8 @@ func (s *solver) copyInputs(ctx context.Context, r *record, n *node, op plan.Cop
 			if err != nil {
 				return err
 			}
-			r.addSum(inputSource, src.From.Name, from.files)
+			n := s.nodes[src.From]
+			r.addSum(input{Kind: inputSource, Name: n.place(), step: n.step.Name}, from.files)
 		}
 		r.add(inputWords, "the paths", src.Path)
 	}
@@ -130,5 +177,5 @@ func (s *solver) copyInputs(ctx context.Context, r *record, n *node, op plan.Cop
 	if err != nil {
 		return err
 	}
-	return sel.Inputs(ctx, func(name string, sum [sha256.Size]byte) { r.addSum(inputFile, name, sum) })
+	return sel.Inputs(ctx, func(name string, sum [sha256.Size]byte) { r.addSum(input{Kind: inputFile, Name: name}, sum) })
 }

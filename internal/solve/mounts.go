@@ -94,8 +94,27 @@ func (s *solver) hashMounts(op plan.Run, files func(plan.Mount) (string, error))
 	return k.sum().String(), nil
 }
 
-// digestMount is the digest of the files that a mount shows.
+// digestMount is the digest of the files that a mount shows, which are read once if they are at hand.
 func (s *solver) digestMount(ctx context.Context, m plan.Mount) (string, error) {
+	if !atHand(m.From) {
+		return s.digestShown(ctx, m)
+	}
+	shown := shownFiles{m.From, m.Source}
+	s.mu.Lock()
+	f := s.shown[shown]
+	mine := f == nil
+	if mine {
+		f = newFuture[string]()
+		s.shown[shown] = f
+	}
+	s.mu.Unlock()
+	if mine {
+		f.set(s.digestShown(ctx, m))
+	}
+	return f.wait(ctx)
+}
+
+func (s *solver) digestShown(ctx context.Context, m plan.Mount) (string, error) {
 	return s.digestFiles(ctx, plan.Copy{
 		Sources: []plan.Source{{Path: m.Source, From: m.From, Literal: true}},
 		Dest:    "/",

@@ -9,8 +9,10 @@ package solve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -40,6 +42,9 @@ type Options struct {
 	Records Records
 	// Explain tells, by an event for each stage, why the first step that is not in the cache is not.
 	Explain bool
+	// Share, when not nil, is given what all steps are made of, by the ids that Records are asked for, when all of them are
+	// there and not all were found. It returns at once.
+	Share func(records map[string]json.RawMessage)
 	// Driver is asked for once, when the first process has to run.
 	Driver func(ctx context.Context) (sandbox.Driver, error)
 	// Mounts gives processes caches, secrets, agents and devices. It may be nil.
@@ -99,6 +104,9 @@ func Solve(ctx context.Context, o Options) ([]Result, error) {
 		results = append(results, r)
 	}
 	s.work.Wait()
+	if context.Cause(ctx) == nil {
+		s.share(ctx)
+	}
 	err := s.close()
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
@@ -125,9 +133,12 @@ type solver struct {
 	empty func() *emptyLayer
 	// goalOf holds, for each step whose layer ends up in an image, a goal that it belongs to.
 	goalOf map[*plan.Step]*plan.Step
+	// noted says that a step's result was not where its definition says.
+	noted atomic.Bool
 
 	mu        sync.Mutex
 	trees     map[*stack]*future[*rootfs.LayerTree]
+	shown     map[shownFiles]*future[string] // digests of what is mounted
 	mountable map[shownFiles]*future[*stack]
 	warned    map[string]bool
 	explained map[*node]bool // by the lowest step of the stage
@@ -143,6 +154,7 @@ func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *so
 		trees:  map[*stack]*future[*rootfs.LayerTree]{},
 		warned: map[string]bool{},
 
+		shown:     map[shownFiles]*future[string]{},
 		mountable: map[shownFiles]*future[*stack]{},
 		explained: map[*node]bool{},
 

@@ -3,6 +3,7 @@ package solve
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,7 @@ type world struct {
 	sources map[string]Source // by URL
 
 	records       Records
+	share         func(map[string]json.RawMessage)
 	ttl           time.Duration
 	noCacheFilter []string
 	clamp         time.Time
@@ -106,6 +108,7 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 
 		Records: w.records,
 		Explain: w.records != nil,
+		Share:   w.share,
 		Source: func(_ context.Context, op plan.Op) (Source, error) {
 			return w.sources[op.(plan.HTTP).URL], nil
 		},

@@ -144,8 +144,9 @@ func (o Options) solving(p *plan.Plan, src *source.Context, sources *sources, st
 		Image:   b.pull,
 		Source:  sources.open,
 		Cache:   c.steps,
-		Records: &records{store, o},
+		Records: &records{store, o, c.records},
 		Explain: o.ExplainCache,
+		Share:   c.records.share(),
 		Driver: func(ctx context.Context) (sandbox.Driver, error) {
 			return o.driver(ctx, store)
 		},

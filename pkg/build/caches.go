@@ -21,7 +21,8 @@ const maxPuts = 8
 type CacheStore struct {
 	// Name is what warnings call it.
 	Name string
-	// Store also keeps file indexes if it is a rootfs.Indexes. Whoever opened it closes it, after the build.
+	// Store also keeps file indexes if it is a rootfs.Indexes, and what steps were made of if it is a cache.Notes. Whoever
+	// opened it closes it, after the build.
 	Store cache.Store
 	// Else, of a place to look in, is looked in for what Store does not have; nil is nothing. It is as Store is.
 	Else cache.Store
@@ -32,6 +33,7 @@ type caches struct {
 	// steps has an end: see wait.
 	steps   *cache.Lost
 	indexes rootfs.Indexes
+	records *sharedRecords
 
 	waits []func()
 }
@@ -45,10 +47,10 @@ func newCaches(ctx context.Context, o Options, store *local.Store, b *bases) *ca
 		ttl = o.CacheTTL
 	}
 	if len(o.CacheFrom)+len(o.CacheTo) == 0 {
-		c.steps = cache.NewLost(o.read(cache.Expire(store, ttl)))
+		c.steps, c.records = cache.NewLost(o.read(cache.Expire(store, ttl))), &sharedRecords{}
 		return c
 	}
-	from, to := o.places()
+	from, to, breakers := o.places()
 	putting := cache.NewLater(ctx, cache.Several(from, to), maxPuts, o.warnCache)
 	missing := make([]cache.Store, len(to))
 	for i, s := range to {
@@ -62,7 +64,8 @@ func newCaches(ctx context.Context, o Options, store *local.Store, b *bases) *ca
 		Near: store, From: indexesOf(o.CacheFrom), To: indexesOf(o.CacheTo), Report: o.warnCache,
 	})
 	c.indexes = ix
-	c.waits = []func(){putting.Wait, sharing.Wait, ix.Wait}
+	c.records = newSharedRecords(ctx, o, breakers)
+	c.waits = []func(){putting.Wait, sharing.Wait, ix.Wait, c.records.wait}
 	return c
 }
 
@@ -73,10 +76,10 @@ func (c *caches) wait() {
 	}
 }
 
-// places are the stores to look in, and those to fill.
-func (o Options) places() (from, to []cache.Store) {
-	breakers := map[cache.Store]cache.Store{} // so that a store that is both fails once
-	guard := func(s cache.Store) cache.Store {
+// places are the stores to look in, and those to fill, with a breaker before each: a store that is both fails once.
+func (o Options) places() (from, to []cache.Store, breakers map[cache.Store]*cache.Breaker) {
+	breakers = map[cache.Store]*cache.Breaker{}
+	guard := func(s cache.Store) *cache.Breaker {
 		if breakers[s] == nil {
 			breakers[s] = cache.NewBreaker(s)
 		}
@@ -86,7 +89,7 @@ func (o Options) places() (from, to []cache.Store) {
 		return cache.Reported(s, func(err error) { o.warnCache(fmt.Errorf("cache %s: %w", p.Name, err)) })
 	}
 	for _, p := range o.CacheFrom {
-		s := guard(p.Store)
+		var s cache.Store = guard(p.Store)
 		if p.Else != nil {
 			s = cache.Tiered(s, guard(p.Else))
 		}
@@ -95,7 +98,7 @@ func (o Options) places() (from, to []cache.Store) {
 	for _, p := range o.CacheTo {
 		to = append(to, reported(p, guard(p.Store)))
 	}
-	return from, to
+	return from, to, breakers
 }
 
 // read lets a store be read unless every step is to be made anew.
