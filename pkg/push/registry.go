@@ -39,10 +39,16 @@ type toRegistry struct {
 	client *registry.Client
 	refs   []string
 	repos  []string
+	first  sync.Once
 }
 
 // Take implements LayerTaker.
 func (e *toRegistry) Take(ctx context.Context, layer v1.Layer) error {
+	e.first.Do(func() {
+		for _, ref := range e.refs {
+			e.client.Foresee(ref)
+		}
+	})
 	return each(e.repos, func(repo string) error { return e.client.UploadLayer(ctx, repo, layer) })
 }
 

@@ -14,10 +14,10 @@ import (
 
 // Limits of the pool.
 const (
-	// idlePerHost connections are kept for the next burst: more than the uploads that run at once (see
-	// maxUploads) and as many cache look-ups again. The number of open connections isn't limited: an upload
-	// may read its layer from the registry it writes to, and would wait for itself.
-	idlePerHost = 16
+	// idlePerHost connections are kept for the next burst: those of the mounts and look-ups that run at once (see
+	// maxQuestions). The number of open connections isn't limited: an upload may read its layer from the registry
+	// it writes to, and would wait for itself.
+	idlePerHost = maxQuestions
 	// bufferSize of a connection, each way. The 4 KiB of net/http cost a system call for every 4 KiB of a layer.
 	bufferSize = 32 << 10
 )

@@ -45,11 +45,8 @@ func (c *Client) pushImage(ctx context.Context, ref name.Reference, img v1.Image
 	if d, ok := ref.(name.Digest); ok && d.DigestStr() != digest.String() {
 		return fmt.Errorf("the image has digest %s", digest)
 	}
-	// A registry that does not say what is there, or not to us, is pushed to.
-	if now, err := c.head(ctx, ref, Push); err == nil && now.Digest == digest {
-		return nil
-	} else if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if is, err := c.isAlready(ctx, ref, digest); is || err != nil {
+		return err
 	}
 	blobs, err := blobsOf(img)
 	if err != nil {
@@ -76,6 +73,54 @@ func (c *Client) pushImage(ctx context.Context, ref name.Reference, img v1.Image
 			return err
 		}
 	}
+}
+
+// Foresee begins to ask what ref is now, which PushImage asks first: one that comes when the answer is there need not wait
+// for it. It returns at once. The question ends with the client, and errors are left to the push.
+func (c *Client) Foresee(ref string) {
+	r, err := ParseReference(ref)
+	if err != nil {
+		return
+	}
+	answer := make(chan v1.Hash, 1)
+	c.mu.Lock()
+	c.foreseen[r.Name()] = answer
+	c.mu.Unlock()
+	go func() { answer <- c.digestAt(c.life, r) }()
+}
+
+// isAlready reports whether ref is the image with this digest. A registry that does not say what is there, or not to us, is
+// pushed to.
+func (c *Client) isAlready(ctx context.Context, ref name.Reference, digest v1.Hash) (bool, error) {
+	c.mu.Lock()
+	before := c.foreseen[ref.Name()]
+	delete(c.foreseen, ref.Name())
+	c.mu.Unlock()
+	if before != nil {
+		select {
+		case h := <-before:
+			if h != digest {
+				return false, nil
+			}
+			// What it was is no proof of what it is.
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+	is := c.digestAt(ctx, ref) == digest
+	if !is && ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return is, nil
+}
+
+// digestAt is what ref names; zero if that is not known.
+func (c *Client) digestAt(ctx context.Context, ref name.Reference) v1.Hash {
+	d, err := c.head(ctx, ref, Push)
+	if err != nil {
+		return v1.Hash{}
+	}
+	return d.Digest
 }
 
 // blobsOf lists the layers and the config, each once. An image may have the same layer twice.

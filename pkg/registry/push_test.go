@@ -111,6 +111,118 @@ func TestRegistryIsAskedOnceWhoItIs(t *testing.T) {
 	}
 }
 
+// TestSessionsAtOnceAskOnceWhoTheRegistryIs holds the same for sessions of both directions that begin together.
+func TestSessionsAtOnceAskOnceWhoTheRegistryIs(t *testing.T) {
+	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)
+	c := newClient(t, registry.Options{})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		ref := fmt.Sprintf("%s/repo%d:1", p.Host, i)
+		wg.Go(func() { _, _ = c.Manifest(t.Context(), ref, registry.Pull) })
+		wg.Go(func() { _, _ = c.Manifest(t.Context(), ref, registry.Push) })
+	}
+	wg.Wait()
+	if n := p.Count("", "") - p.Count("", "/manifests/"); n != 1 {
+		t.Errorf("%d handshakes:\n%s", n, p.Log())
+	}
+}
+
+// TestForeseenPush holds that what was asked ahead saves the question at the end, and is not taken for what is there now.
+func TestForeseenPush(t *testing.T) {
+	host := registrytest.Start(t, registrytest.Config{}).Host
+	old, img := randomImage(t, 1000, 1), randomImage(t, 1000, 1)
+	for name, tt := range map[string]struct {
+		before, meanwhile v1.Image
+		heads, puts       int
+	}{
+		"nothing-there":      {nil, nil, 1, 1},
+		"another-image":      {old, nil, 1, 1},
+		"the-image":          {img, nil, 2, 0},
+		"moved-away-since":   {img, old, 2, 1},
+		"became-it-meantime": {old, img, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, ref := registrytest.Before(t, host), "/foreseen/"+name+":1"
+			lay := func(i v1.Image) {
+				if i == nil {
+					return
+				}
+				if err := newClient(t, registry.Options{}).PushImage(t.Context(), host+ref, i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			lay(tt.before)
+			answered := make(chan struct{})
+			p.Inject(registrytest.Times(1, "HEAD", "/manifests/", func(_ *http.Request, next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					defer close(answered)
+					next.ServeHTTP(w, r)
+				})
+			}))
+			c := newClient(t, registry.Options{})
+			c.Foresee(p.Host + ref)
+			<-answered
+			lay(tt.meanwhile)
+			if err := c.PushImage(t.Context(), p.Host+ref, img); err != nil {
+				t.Fatal(err)
+			}
+			if h, n := p.Count("HEAD", "/manifests/"), p.Count("PUT", "/manifests/"); h != tt.heads || n != tt.puts {
+				t.Errorf("%d looks and %d manifests, want %d and %d:\n%s", h, n, tt.heads, tt.puts, p.Log())
+			}
+			if digest(t, pulled(t, host+ref)) != digest(t, img) {
+				t.Error("the tag is another image")
+			}
+		})
+	}
+}
+
+// TestManyLayersAreMountedAtOnce holds that a mount waits for no other, nor for uploads.
+func TestManyLayersAreMountedAtOnce(t *testing.T) {
+	host := registrytest.Start(t, registrytest.Config{}).Host
+	img := randomImage(t, 100, 40)
+	if err := newClient(t, registry.Options{}).PushImage(t.Context(), host+"/base:1", img); err != nil {
+		t.Fatal(err)
+	}
+	p := registrytest.Before(t, host)
+	c := newClient(t, registry.Options{})
+	from, err := c.Image(t.Context(), p.Host+"/base:1", v1.Platform{OS: "linux", Architecture: "amd64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var arrived atomic.Int32
+	all := make(chan struct{}) // no mount is answered before the last has arrived
+	p.Inject(func(r *http.Request, next http.Handler) http.Handler {
+		if !r.URL.Query().Has("mount") {
+			return nil
+		}
+		if arrived.Add(1) == 40 {
+			close(all)
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-all:
+			case <-r.Context().Done():
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	layers, err := from.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for _, l := range layers {
+		wg.Go(func() {
+			if err := c.UploadLayer(ctx, p.Host+"/copy", l); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // TestTrap91DuplicateLayers: the same layer twice in an image, and in two images at once, is one upload.
 func TestTrap91DuplicateLayers(t *testing.T) {
 	p := registrytest.Before(t, registrytest.Start(t, registrytest.Config{}).Host)

@@ -133,6 +133,7 @@ type Client struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	pings    map[string]*pings
+	foreseen map[string]chan v1.Hash // by reference: see Foresee
 	uploads  ledger
 }
 
@@ -167,6 +168,7 @@ func New(o Options) (*Client, error) {
 		o: o, rules: r, pool: p, life: life, end: end,
 		sessions: map[string]*session{},
 		pings:    map[string]*pings{},
+		foreseen: map[string]chan v1.Hash{},
 	}, nil
 }
 

@@ -140,8 +140,10 @@ func (c *Client) identify(ctx context.Context, repo name.Repository) (authn.Auth
 
 // base is what requests to registry go through below authentication.
 func (c *Client) base(reg name.Registry, d Direction) http.RoundTripper {
-	conns := c.pool.transport(reg.RegistryStr(), c.rules.skipVerify(reg.RegistryStr(), d))
-	key := string(d) + " " + reg.RegistryStr()
+	skipVerify := c.rules.skipVerify(reg.RegistryStr(), d)
+	conns := c.pool.transport(reg.RegistryStr(), skipVerify)
+	// Both directions share the answer unless they may speak in other ways.
+	key := fmt.Sprint(reg.RegistryStr(), reg.Scheme(), skipVerify)
 	c.mu.Lock()
 	memo := c.pings[key]
 	if memo == nil {
@@ -170,8 +172,26 @@ func (s *session) options() []remote.Option {
 // pings remembers a registry's answers to GET /v2/, which go-containerregistry asks for at
 // the start of each session though the answer is that of the registry.
 type pings struct {
-	mu      sync.Mutex
-	answers map[string]*http.Response // by scheme and host; without body
+	mu   sync.Mutex
+	made map[string]*ping // by scheme and host
+}
+
+// ping is one question, which sessions that begin at the same time ask once.
+type ping struct {
+	mu     sync.Mutex     // held while it is asked
+	answer *http.Response // without body; nil: none that counts
+}
+
+func (p *pings) to(key string) *ping {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.made == nil {
+		p.made = map[string]*ping{}
+	}
+	if p.made[key] == nil {
+		p.made[key] = &ping{}
+	}
+	return p.made[key]
 }
 
 type pingOnce struct {
@@ -184,27 +204,29 @@ func (t *pingOnce) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodGet || req.URL.Path != "/v2/" || req.Header.Get("Authorization") != "" {
 		return t.next.RoundTrip(req)
 	}
-	key := req.URL.Scheme + "://" + req.URL.Host
-	t.memo.mu.Lock()
-	known, plain := t.memo.answers[key], t.memo.answers["http://"+req.URL.Host]
-	t.memo.mu.Unlock()
-	switch {
-	case known != nil:
-		return replay(known, req), nil
-	case req.URL.Scheme == "https" && plain != nil:
+	if req.URL.Scheme == "https" && t.memo.to("http://"+req.URL.Host).known() {
 		return nil, http.ErrSchemeMismatch
 	}
+	p := t.memo.to(req.URL.Scheme + "://" + req.URL.Host)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.answer != nil {
+		return replay(p.answer, req), nil
+	}
 	resp, err := t.next.RoundTrip(req)
-	if err != nil || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
+	if err == nil && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized) {
+		p.answer = replay(resp, nil)
 	}
-	t.memo.mu.Lock()
-	if t.memo.answers == nil {
-		t.memo.answers = map[string]*http.Response{}
+	return resp, err
+}
+
+// known says whether there is an answer, without waiting for one.
+func (p *ping) known() bool {
+	if !p.mu.TryLock() {
+		return false
 	}
-	t.memo.answers[key] = replay(resp, nil)
-	t.memo.mu.Unlock()
-	return resp, nil
+	defer p.mu.Unlock()
+	return p.answer != nil
 }
 
 func replay(r *http.Response, req *http.Request) *http.Response {

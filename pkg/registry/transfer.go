@@ -21,6 +21,7 @@ type transfer struct {
 	layer  v1.Layer
 	desc   v1.Descriptor
 	from   []string
+	slots  slots
 
 	s        *session
 	location *url.URL // of an upload that was begun; nil: none
@@ -39,10 +40,8 @@ func (t *transfer) run(ctx context.Context) error {
 	if t.s, err = t.client.session(ctx, t.repo, Push, ""); err != nil {
 		return err
 	}
-	for _, from := range t.from {
-		if t.mount(ctx, from) {
-			return nil
-		}
+	if done, err := t.mountAny(ctx); done || err != nil {
+		return err
 	}
 	retries := t.client.backoff()
 	for {
@@ -62,7 +61,7 @@ func (t *transfer) run(ctx context.Context) error {
 
 // once looks for the blob and sends it when it is not there.
 func (t *transfer) once(ctx context.Context) error {
-	has, err := t.s.hasBlob(ctx, t.desc.Digest)
+	has, err := t.has(ctx)
 	switch {
 	// Some registries refuse to say whether a blob is there and still take it.
 	case err != nil && Status(err) != http.StatusForbidden:
@@ -71,6 +70,10 @@ func (t *transfer) once(ctx context.Context) error {
 		t.abandon(ctx)
 		return nil
 	}
+	if err := enter(ctx, t.slots.uploads); err != nil {
+		return err
+	}
+	defer func() { <-t.slots.uploads }()
 	off := t.resume(ctx)
 	if t.location == nil {
 		if err := t.begin(ctx); err != nil {
@@ -78,6 +81,14 @@ func (t *transfer) once(ctx context.Context) error {
 		}
 	}
 	return t.send(ctx, off)
+}
+
+func (t *transfer) has(ctx context.Context) (bool, error) {
+	if err := enter(ctx, t.slots.questions); err != nil {
+		return false, err
+	}
+	defer func() { <-t.slots.questions }()
+	return t.s.hasBlob(ctx, t.desc.Digest)
 }
 
 // mayRetry tells errors of the connection and of the registry's moment from those that stay.
@@ -100,6 +111,23 @@ func (t *transfer) mayRetry(err error) bool {
 		return true
 	}
 	return false
+}
+
+// mountAny mounts the blob from one of the repositories that may have it, if that can be done.
+func (t *transfer) mountAny(ctx context.Context) (bool, error) {
+	if len(t.from) == 0 {
+		return false, nil
+	}
+	if err := enter(ctx, t.slots.questions); err != nil {
+		return false, err
+	}
+	defer func() { <-t.slots.questions }()
+	for _, from := range t.from {
+		if t.mount(ctx, from) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // mount asks the registry to take the blob over from another of its repositories. A registry that

@@ -14,14 +14,23 @@ import (
 // registry far away, and BuildKit's four leave room there; more than eight share what there is.
 const maxUploads = 8
 
+// maxQuestions is how many blobs a registry is asked about at a time: whether it has them, or mounts them. That takes a
+// round trip and no bandwidth, so an image of a hundred cached layers need not wait ten times.
+const maxQuestions = 64
+
 // maxMounts is how many repositories are tried as the source of a mount.
 const maxMounts = 2
 
 // ledger knows what this client has put where, so that a blob goes to a registry once.
 type ledger struct {
 	mu    sync.Mutex
-	blobs map[string]*upload       // by registry and digest
-	slots map[string]chan struct{} // by registry
+	blobs map[string]*upload // by registry and digest
+	slots map[string]slots   // by registry
+}
+
+// slots bound what is done at one registry at a time.
+type slots struct {
+	questions, uploads chan struct{}
 }
 
 // upload is what is known of one blob at one registry.
@@ -45,15 +54,15 @@ func (l *ledger) of(registry string, h v1.Hash) *upload {
 	return u
 }
 
-func (l *ledger) slot(registry string) chan struct{} {
+func (l *ledger) slotsAt(registry string) slots {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.slots == nil {
-		l.slots = map[string]chan struct{}{}
+		l.slots = map[string]slots{}
 	}
-	s := l.slots[registry]
-	if s == nil {
-		s = make(chan struct{}, maxUploads)
+	s, ok := l.slots[registry]
+	if !ok {
+		s = slots{questions: make(chan struct{}, maxQuestions), uploads: make(chan struct{}, maxUploads)}
 		l.slots[registry] = s
 	}
 	return s
@@ -129,13 +138,10 @@ func (c *Client) uploadLayer(ctx context.Context, repo name.Repository, layer v1
 	if u.has(repo.RepositoryStr()) {
 		return nil
 	}
-	slot := c.uploads.slot(repo.RegistryStr())
-	if err := enter(ctx, slot); err != nil {
-		return err
+	t := &transfer{
+		client: c, repo: repo, layer: layer, desc: desc,
+		from: mountSources(repo, layer, u.repos), slots: c.uploads.slotsAt(repo.RegistryStr()),
 	}
-	defer func() { <-slot }()
-
-	t := &transfer{client: c, repo: repo, layer: layer, desc: desc, from: mountSources(repo, layer, u.repos)}
 	if err := t.run(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

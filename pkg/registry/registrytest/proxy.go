@@ -21,7 +21,7 @@ type Proxy struct {
 
 	server *httptest.Server
 	mu     sync.Mutex
-	seen   []Request
+	seen   []*Request
 	faults []Fault
 }
 
@@ -32,7 +32,38 @@ type Request struct {
 	Header       http.Header
 	// Length is that of the body, in bytes; -1 when the request does not say.
 	Length int64
+	// Status is that of the answer, and Answer how many bytes its body had so far.
+	Status int
+	Answer int64
 }
+
+// counter notes what is answered.
+type counter struct {
+	http.ResponseWriter
+	p *Proxy
+	r *Request
+}
+
+func (c *counter) WriteHeader(code int) {
+	c.p.mu.Lock()
+	c.r.Status = code
+	c.p.mu.Unlock()
+	c.ResponseWriter.WriteHeader(code)
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(b)
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	if c.r.Status == 0 {
+		c.r.Status = http.StatusOK
+	}
+	c.r.Answer += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // Fault is asked about each request before it is passed on. It returns a handler to use instead of next, or
 // nil for no opinion.
@@ -53,8 +84,9 @@ func Before(t testing.TB, host string) *Proxy {
 	}
 	p := &Proxy{}
 	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen := &Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Header: r.Header.Clone(), Length: r.ContentLength}
 		p.mu.Lock()
-		p.seen = append(p.seen, Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Header: r.Header.Clone(), Length: r.ContentLength})
+		p.seen = append(p.seen, seen)
 		faults := p.faults
 		p.mu.Unlock()
 		var h http.Handler = back
@@ -63,7 +95,7 @@ func Before(t testing.TB, host string) *Proxy {
 				h = instead
 			}
 		}
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(&counter{ResponseWriter: w, p: p, r: seen}, r)
 	}))
 	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	p.server.Start()
@@ -92,7 +124,7 @@ func (p *Proxy) Seen(method, inPath string) []Request {
 	var list []Request
 	for _, r := range p.seen {
 		if (method == "" || r.Method == method) && strings.Contains(r.Path, inPath) {
-			list = append(list, r)
+			list = append(list, *r)
 		}
 	}
 	return list
@@ -109,7 +141,7 @@ func (p *Proxy) Reset() {
 func (p *Proxy) Log() string {
 	var b strings.Builder
 	for _, r := range p.Seen("", "") {
-		fmt.Fprintf(&b, "%s %s %s\n", r.Method, r.Path, r.Query.Encode())
+		fmt.Fprintf(&b, "%s %s %s: %d\n", r.Method, r.Path, r.Query.Encode(), r.Status)
 	}
 	return b.String()
 }
