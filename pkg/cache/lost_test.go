@@ -3,10 +3,15 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -104,5 +109,36 @@ func TestOnly(t *testing.T) {
 	put(t, s, cache.Key{2}, cache.Entry{Kind: cache.KindRun})
 	if has(t, s, cache.Key{1}) || !has(t, s, cache.Key{2}) {
 		t.Error("the wrong entries were kept")
+	}
+}
+
+// brokenOff ends with an error, and is otherwise a layer.
+type brokenOff struct {
+	v1.Layer
+	err error
+}
+
+func (b brokenOff) Compressed() (io.ReadCloser, error) {
+	return io.NopCloser(io.MultiReader(strings.NewReader("half"), iotest.ErrReader(b.err))), nil
+}
+
+// TestConnectionThatEndsIsNoEndOfALayer holds that the end of a connection, which other errors wrap, is never taken for that of
+// the bytes.
+func TestConnectionThatEndsIsNoEndOfALayer(t *testing.T) {
+	for name, err := range map[string]error{
+		"while-resuming": fmt.Errorf("%w; after 4 bytes: status 416", io.EOF),
+		"request":        fmt.Errorf("GET blob: %w", io.EOF),
+	} {
+		t.Run(name, func(t *testing.T) {
+			rc, openErr := cache.Found(brokenOff{entryOf("layer").Layer, err}, cache.Key{1}, nil).Compressed()
+			if openErr != nil {
+				t.Fatal(openErr)
+			}
+			_, got := io.ReadAll(rc)
+			var lost *cache.LostError
+			if !errors.As(got, &lost) || errors.Is(got, io.EOF) || !errors.Is(got, io.ErrUnexpectedEOF) {
+				t.Errorf("read: %v, want a LostError that is not the end", got)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -39,6 +40,10 @@ type found struct {
 }
 
 func (f *found) fail(err error) error {
+	if errors.Is(err, io.EOF) {
+		// A connection that ended is not the end of the layer, for whoever looks into the error.
+		err = fmt.Errorf("%s: %w", strings.TrimSuffix(err.Error(), ": EOF"), io.ErrUnexpectedEOF)
+	}
 	if f.lost != nil {
 		f.lost(err)
 	}
@@ -67,7 +72,7 @@ type foundReader struct {
 
 func (r *foundReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF { //nolint:errorlint // the end is bare; what wraps it tells how a connection ended
 		err = r.found.fail(err)
 	}
 	return n, err

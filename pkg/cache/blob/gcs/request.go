@@ -37,7 +37,11 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("the server answered %d %s", e.status, e.text))
+	said := strings.TrimSpace(fmt.Sprintf("the server answered %d %s", e.status, e.text))
+	if wrapped := e.Unwrap(); errors.Is(wrapped, cache.ErrUnusable) {
+		return wrapped.Error() + ": " + said
+	}
+	return said
 }
 
 func (e *statusError) Unwrap() error {
