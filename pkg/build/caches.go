@@ -61,7 +61,7 @@ func newCaches(ctx context.Context, o Options, store *local.Store, b *bases) *ca
 	far := cache.Layers(cache.Expire(o.kinds(putting), ttl), b.whole)
 	c.steps = cache.NewLost(o.read(cache.Tiered(near, far)))
 	ix := indexes.New(ctx, indexes.Options{
-		Near: store, From: indexesOf(o.CacheFrom), To: indexesOf(o.CacheTo), Report: o.warnCache,
+		Near: store, From: indexesOf(o.CacheFrom, breakers), To: indexesOf(o.CacheTo, breakers), Report: o.warnCache,
 	})
 	c.indexes = ix
 	c.records = newSharedRecords(ctx, o, breakers)
@@ -117,11 +117,11 @@ func (o Options) kinds(s cache.Store) cache.Store {
 	return cache.Only(s, func(e cache.Entry) bool { return o.keeps(e.Kind) })
 }
 
-func indexesOf(places []CacheStore) (list []rootfs.Indexes) {
+func indexesOf(places []CacheStore, breakers map[cache.Store]*cache.Breaker) (list []indexes.Place) {
 	for _, p := range places {
 		for _, s := range []cache.Store{p.Store, p.Else} {
 			if x, ok := s.(rootfs.Indexes); ok {
-				list = append(list, x)
+				list = append(list, indexes.Place{Indexes: x, Breaker: breakers[s]})
 			}
 		}
 	}

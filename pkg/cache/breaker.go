@@ -13,7 +13,8 @@ const maxFailures = 3
 // Breaker gives up a backend that is in lasting trouble, so that it is asked once or a few times and not for every key: with
 // the first error that wraps [ErrUnusable], or the third of any kind in a row. That error is returned, and no other
 // afterwards: what is looked up is missing then, for the reason that [Breaker.Reason] keeps, and what is put is dropped.
-// Reading and writing are given up apart, since credentials may be good for one of them.
+// Reading and writing are given up apart, since credentials may be good for one of them. While the last call of either has
+// failed the backend is called with [Hurried].
 //
 // Until the first look-up has been answered the others wait for it.
 type Breaker struct {
@@ -28,7 +29,7 @@ func NewBreaker(s Store) *Breaker {
 
 // Get implements [Store].
 func (b *Breaker) Get(ctx context.Context, k Key) (e Entry, err error) {
-	tripped, err := b.read.do(ctx, func() error {
+	tripped, err := b.Reading(ctx, func(ctx context.Context) error {
 		e, err = b.next.Get(ctx, k)
 		return err
 	})
@@ -40,8 +41,26 @@ func (b *Breaker) Get(ctx context.Context, k Key) (e Entry, err error) {
 
 // Put implements [Store].
 func (b *Breaker) Put(ctx context.Context, k Key, e Entry) error {
-	_, err := b.write.do(ctx, func() error { return b.next.Put(ctx, k, e) })
+	_, err := b.Writing(ctx, func(ctx context.Context) error { return b.next.Put(ctx, k, e) })
 	return err
+}
+
+// Reading calls op, which reads something else from the backend, unless reading was given up, for which tripped is the reason.
+// Its error counts like that of a look-up; one that wraps [ErrMiss] is none.
+func (b *Breaker) Reading(ctx context.Context, op func(context.Context) error) (tripped, err error) {
+	return b.read.do(ctx, func() error { return op(b.patience(ctx)) })
+}
+
+// Writing is Reading for what writes.
+func (b *Breaker) Writing(ctx context.Context, op func(context.Context) error) (tripped, err error) {
+	return b.write.do(ctx, func() error { return op(b.patience(ctx)) })
+}
+
+func (b *Breaker) patience(ctx context.Context) context.Context {
+	if b.read.fails() || b.write.fails() {
+		return Hurried(ctx)
+	}
+	return ctx
 }
 
 // Reason returns why the backend is no longer read and why it is no longer written, nil where it is.
@@ -61,6 +80,12 @@ func (c *circuit) reason() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.open
+}
+
+func (c *circuit) fails() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failures > 0
 }
 
 // do calls op unless the circuit is open, for which tripped is the reason then.

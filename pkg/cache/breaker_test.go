@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -226,4 +227,27 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Errorf("decoded %q and could not encode it: %v", b, err)
 		}
 	})
+}
+
+// TestBreakerHurriesABackendThatFails holds that retries are for the first trouble, and come back with the first success.
+func TestBreakerHurriesABackendThatFails(t *testing.T) {
+	var hurried []bool
+	trouble := errors.New("connection lost")
+	b := cache.NewBreaker(nil)
+	ask := func(op func(context.Context, func(context.Context) error) (error, error), err error) {
+		_, _ = op(t.Context(), func(ctx context.Context) error {
+			hurried = append(hurried, cache.InHurry(ctx))
+			return err
+		})
+	}
+	for _, err := range []error{nil, trouble, trouble, cache.ErrMiss, nil} {
+		ask(b.Reading, err)
+	}
+	ask(b.Writing, trouble)
+	ask(b.Reading, nil) // what cannot be written to may be slow to read, too
+	ask(b.Writing, nil)
+	ask(b.Writing, nil)
+	if want := []bool{false, false, true, true, false, false, true, true, false}; !slices.Equal(hurried, want) {
+		t.Errorf("in a hurry: %v, want %v", hurried, want)
+	}
 }

@@ -91,12 +91,15 @@ func (t *persistent) RoundTrip(req *http.Request) (*http.Response, error) {
 // noRetry marks the context of requests that are not to be sent again by [persistent].
 type noRetry struct{}
 
-func withoutRetry(ctx context.Context) context.Context {
+// WithoutRetry returns a context whose requests are made once, whatever [Options.Retries] says.
+func WithoutRetry(ctx context.Context) context.Context {
 	return context.WithValue(ctx, noRetry{}, true)
 }
 
+func withoutRetry(ctx context.Context) bool { return ctx.Value(noRetry{}) != nil }
+
 func replayable(req *http.Request) bool {
-	return req.Context().Value(noRetry{}) == nil && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil)
+	return !withoutRetry(req.Context()) && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil)
 }
 
 // rewound is req with its body at the beginning, when it can be had again.

@@ -46,7 +46,7 @@ func (t *transfer) run(ctx context.Context) error {
 	retries := t.client.backoff()
 	for {
 		err := t.once(ctx)
-		if err == nil || ctx.Err() != nil || !t.mayRetry(err) {
+		if err == nil || ctx.Err() != nil || withoutRetry(ctx) || !t.mayRetry(err) {
 			return err
 		}
 		wait, again := retries.next(0)
@@ -229,7 +229,7 @@ func (t *transfer) send(ctx context.Context, off int64) error {
 	q.Set("digest", t.desc.Digest.String())
 	u.RawQuery = q.Encode()
 	// Sent again blindly it would meet an upload that has some of it: run does that, with a look first.
-	req, err := http.NewRequestWithContext(withoutRetry(ctx), http.MethodPut, u.String(), nil)
+	req, err := http.NewRequestWithContext(WithoutRetry(ctx), http.MethodPut, u.String(), nil)
 	if err != nil {
 		return err
 	}

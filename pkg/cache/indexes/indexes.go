@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
-	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -21,17 +20,23 @@ type Options struct {
 	// Near is asked first, and gets what is found elsewhere.
 	Near rootfs.Indexes
 	// From are asked all at once when Near does not know an index; the first in order wins.
-	From []rootfs.Indexes
+	From []Place
 	// To are given what is put, while the caller goes on.
-	To []rootfs.Indexes
+	To []Place
 	// Report is told of the trouble of From and To, which is never an error. It has to be safe for concurrent use.
 	Report func(error)
+}
+
+// Place keeps indexes until Breaker, which others of the same backend may share, gives it up.
+type Place struct {
+	rootfs.Indexes
+	Breaker *cache.Breaker
 }
 
 // Indexes keeps indexes in several places. It implements rootfs.Indexes.
 type Indexes struct {
 	near     rootfs.Indexes
-	from, to []*place
+	from, to []Place
 	report   func(error)
 
 	wg   sync.WaitGroup
@@ -40,22 +45,9 @@ type Indexes struct {
 
 var _ rootfs.Indexes = (*Indexes)(nil)
 
-// place is one that is not asked any more once it has said that it cannot be used.
-type place struct {
-	rootfs.Indexes
-	unusable atomic.Bool
-}
-
 // New returns the indexes of o. The caller calls Wait. Puts under way end with ctx.
 func New(ctx context.Context, o Options) *Indexes {
-	x := &Indexes{near: o.Near, report: o.Report, life: ctx}
-	for _, p := range o.From {
-		x.from = append(x.from, &place{Indexes: p})
-	}
-	for _, p := range o.To {
-		x.to = append(x.to, &place{Indexes: p})
-	}
-	return x
+	return &Indexes{near: o.Near, from: o.From, to: o.To, report: o.Report, life: ctx}
 }
 
 // Wait returns when everything has been put.
@@ -86,10 +78,14 @@ func (x *Indexes) ask(ctx context.Context, diffID v1.Hash) *rootfs.Index {
 		answers[i] = make(chan *rootfs.Index, 1)
 		go func() {
 			var found *rootfs.Index
-			x.use(ctx, p, func() (err error) {
+			_, err := p.Breaker.Reading(ctx, func(ctx context.Context) (err error) {
 				found, err = p.Index(ctx, diffID)
+				if errors.Is(err, fs.ErrNotExist) {
+					err = cache.Miss(err)
+				}
 				return err
 			})
+			x.tell(ctx, err)
 			answers[i] <- found
 		}()
 	}
@@ -101,26 +97,19 @@ func (x *Indexes) ask(ctx context.Context, diffID v1.Hash) *rootfs.Index {
 	return nil
 }
 
-// use calls op unless p has been found unusable, and reports trouble.
-func (x *Indexes) use(ctx context.Context, p *place, op func() error) {
-	if p.unusable.Load() {
-		return
+// tell reports trouble.
+func (x *Indexes) tell(ctx context.Context, err error) {
+	if err != nil && !errors.Is(err, cache.ErrMiss) && context.Cause(ctx) == nil {
+		x.report(err)
 	}
-	err := op()
-	if err == nil || errors.Is(err, fs.ErrNotExist) || context.Cause(ctx) != nil {
-		return
-	}
-	if errors.Is(err, cache.ErrUnusable) && p.unusable.Swap(true) {
-		return // somebody else has told
-	}
-	x.report(err)
 }
 
 // PutIndex implements rootfs.Indexes. It returns when Near has the index.
 func (x *Indexes) PutIndex(ctx context.Context, diffID v1.Hash, index *rootfs.Index) error {
 	for _, p := range x.to {
 		x.wg.Go(func() {
-			x.use(x.life, p, func() error { return p.PutIndex(x.life, diffID, index) })
+			_, err := p.Breaker.Writing(x.life, func(ctx context.Context) error { return p.PutIndex(ctx, diffID, index) })
+			x.tell(x.life, err)
 		})
 	}
 	if err := x.near.PutIndex(ctx, diffID, index); err != nil {

@@ -48,6 +48,14 @@ func (m *memory) PutIndex(_ context.Context, diffID v1.Hash, x *rootfs.Index) er
 	return nil
 }
 
+// places are some of which nothing else is read.
+func places(list ...*memory) (all []indexes.Place) {
+	for _, m := range list {
+		all = append(all, indexes.Place{Indexes: m, Breaker: cache.NewBreaker(nil)})
+	}
+	return all
+}
+
 func hash(n int) v1.Hash { return v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%064x", n)} }
 
 func TestFoundElsewhereIsKeptNear(t *testing.T) {
@@ -55,7 +63,7 @@ func TestFoundElsewhereIsKeptNear(t *testing.T) {
 	want := &rootfs.Index{}
 	first.kept[hash(1)], second.kept[hash(1)] = want, &rootfs.Index{}
 	x := indexes.New(t.Context(), indexes.Options{
-		Near: near, From: []rootfs.Indexes{empty, first, second}, Report: func(err error) { t.Error(err) },
+		Near: near, From: places(empty, first, second), Report: func(err error) { t.Error(err) },
 	})
 	for range 2 {
 		got, err := x.Index(t.Context(), hash(1))
@@ -77,7 +85,7 @@ func TestTroubleElsewhereIsNoError(t *testing.T) {
 	good := newMemory()
 	told := 0
 	x := indexes.New(t.Context(), indexes.Options{
-		Near: newMemory(), From: []rootfs.Indexes{unusable}, To: []rootfs.Indexes{good},
+		Near: newMemory(), From: places(unusable), To: places(good),
 		Report: func(error) { told++ },
 	})
 	for n := range 10 {
@@ -97,6 +105,26 @@ func TestTroubleElsewhereIsNoError(t *testing.T) {
 	}
 }
 
+// TestPlaceThatFailsIsGivenUp holds that trouble of any kind ends, with entries or with indexes.
+func TestPlaceThatFailsIsGivenUp(t *testing.T) {
+	bad := newMemory()
+	bad.trouble = errors.New("connection lost")
+	told := 0
+	where := places(bad)
+	x := indexes.New(t.Context(), indexes.Options{Near: newMemory(), From: where, Report: func(error) { told++ }})
+	for n := range 10 {
+		if _, err := x.Index(t.Context(), hash(n)); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("Index: %v, want ErrNotExist", err)
+		}
+	}
+	if told != 3 || bad.asked != 3 {
+		t.Errorf("told of %d troubles after asking %d times, want three", told, bad.asked)
+	}
+	if read, _ := where[0].Breaker.Reason(); read == nil {
+		t.Error("entries of the same backend are still looked up")
+	}
+}
+
 func TestPutReportsEachPlace(t *testing.T) {
 	var mu sync.Mutex
 	told := 0
@@ -106,7 +134,7 @@ func TestPutReportsEachPlace(t *testing.T) {
 		return m
 	}
 	x := indexes.New(t.Context(), indexes.Options{
-		Near: newMemory(), To: []rootfs.Indexes{bad(), bad()},
+		Near: newMemory(), To: places(bad(), bad()),
 		Report: func(error) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -29,7 +29,7 @@ const maxIndex = 256 << 20
 
 // Index implements rootfs.Indexes. An index that is damaged, or is that of another layer, does not exist.
 func (s *Store) Index(ctx context.Context, diffID v1.Hash) (*rootfs.Index, error) {
-	m, err := s.manifest(ctx, indexTag(diffID))
+	m, err := s.manifest(patience(ctx), indexTag(diffID))
 	if err != nil {
 		if err = readError(err); errors.Is(err, cache.ErrMiss) {
 			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
@@ -84,6 +84,7 @@ func (s *Store) PutIndex(ctx context.Context, diffID v1.Hash, x *rootfs.Index) e
 	if _, known := s.indexed.Load(diffID); known {
 		return nil
 	}
+	ctx = patience(ctx)
 	if _, useless := s.useless.Load(diffID); !useless {
 		m, err := s.client.Manifest(ctx, s.tag(indexTag(diffID)), registry.Push)
 		if im, perr := parseIndex(m); err == nil && perr == nil && im.of == diffID {

@@ -28,6 +28,7 @@ func (s *Store) Put(ctx context.Context, k cache.Key, e cache.Entry) error {
 	if err != nil {
 		return fmt.Errorf("put cache entry: %w", err)
 	}
+	ctx = patience(ctx)
 	if err := s.push(ctx, k.String(), img, l); err != nil {
 		return writeError(err)
 	}

@@ -83,7 +83,7 @@ func (s *Store) tag(tag string) string { return s.repo + ":" + tag }
 
 // Get implements cache.Store. An entry that is not what Put writes is missing.
 func (s *Store) Get(ctx context.Context, k cache.Key) (cache.Entry, error) {
-	m, err := s.manifest(ctx, k.String())
+	m, err := s.manifest(patience(ctx), k.String())
 	if err != nil {
 		return cache.Entry{}, readError(err)
 	}
@@ -103,6 +103,14 @@ func (s *Store) Get(ctx context.Context, k cache.Key) (cache.Entry, error) {
 		return cache.Entry{}, readError(err)
 	}
 	return rec.Entry(marked(l, k)), nil
+}
+
+// patience is ctx, without another attempt in a hurry.
+func patience(ctx context.Context) context.Context {
+	if cache.InHurry(ctx) {
+		return registry.WithoutRetry(ctx)
+	}
+	return ctx
 }
 
 // errSlow is why a look-up was given up.

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
@@ -45,6 +46,14 @@ type Options struct {
 	// Azure's tools do: in the environment, as the identity of the workload or the machine, and where their command line
 	// is logged in.
 	SecretAccessKey string
+}
+
+// patience is ctx, without another attempt in a hurry.
+func patience(ctx context.Context) context.Context {
+	if cache.InHurry(ctx) {
+		return policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1})
+	}
+	return ctx
 }
 
 // OptionsOf reads the options of a place of type azblob.
@@ -130,7 +139,7 @@ func (b *Bucket) String() string {
 
 // Get implements blob.Bucket.
 func (b *Bucket) Get(ctx context.Context, name string, off int64) (io.ReadCloser, error) {
-	resp, err := b.client.DownloadStream(ctx, b.o.Container, b.o.Prefix+name, &azblob.DownloadStreamOptions{
+	resp, err := b.client.DownloadStream(patience(ctx), b.o.Container, b.o.Prefix+name, &azblob.DownloadStreamOptions{
 		Range: azblob.HTTPRange{Offset: off},
 	})
 	if err != nil {
@@ -143,7 +152,7 @@ func (b *Bucket) Get(ctx context.Context, name string, off int64) (io.ReadCloser
 func (b *Bucket) Put(ctx context.Context, name string, size int64, open func() (io.ReadCloser, error)) error {
 	err := b.upload(ctx, name, open)
 	if bloberror.HasCode(err, bloberror.ContainerNotFound) {
-		_, err = b.client.CreateContainer(ctx, b.o.Container, nil)
+		_, err = b.client.CreateContainer(patience(ctx), b.o.Container, nil)
 		if err == nil || bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
 			err = b.upload(ctx, name, open)
 		}
@@ -158,7 +167,7 @@ func (b *Bucket) upload(ctx context.Context, name string, open func() (io.ReadCl
 	}
 	defer rc.Close()
 	// Blocks are committed at the end, so an upload that breaks leaves no blob.
-	_, err = b.client.UploadStream(ctx, b.o.Container, b.o.Prefix+name, rc, &azblob.UploadStreamOptions{
+	_, err = b.client.UploadStream(patience(ctx), b.o.Container, b.o.Prefix+name, rc, &azblob.UploadStreamOptions{
 		BlockSize: blockSize, Concurrency: concurrency,
 	})
 	return err
@@ -166,7 +175,7 @@ func (b *Bucket) upload(ctx context.Context, name string, open func() (io.ReadCl
 
 // Stat implements blob.Bucket.
 func (b *Bucket) Stat(ctx context.Context, name string) (blob.Object, error) {
-	props, err := b.client.ServiceClient().NewContainerClient(b.o.Container).NewBlobClient(b.o.Prefix+name).GetProperties(ctx, nil)
+	props, err := b.client.ServiceClient().NewContainerClient(b.o.Container).NewBlobClient(b.o.Prefix+name).GetProperties(patience(ctx), nil)
 	if err != nil {
 		return blob.Object{}, explain(err)
 	}

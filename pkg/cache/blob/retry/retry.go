@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/gobuild-dev/gobuild/pkg/cache"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 
 // Do calls try up to five times, as long as again says that its error may pass. Between two calls it waits for half a
 // second, for twice as long each time, or for as long as again asks, up to 20 s. When ctx is done the error is its
-// cause.
+// cause. Where ctx is that of cache.Hurried one call has to do.
 func Do(ctx context.Context, try func() error, again func(error) (after time.Duration, ok bool)) error {
 	delay := firstDelay
 	for left := attempts - 1; ; left-- {
@@ -32,7 +34,7 @@ func Do(ctx context.Context, try func() error, again func(error) (after time.Dur
 		}
 		var source *SourceError
 		after, ok := again(err)
-		if left == 0 || !ok || errors.As(err, &source) {
+		if left == 0 || !ok || cache.InHurry(ctx) || errors.As(err, &source) {
 			return err
 		}
 		// A quarter of jitter keeps the requests that failed together from coming back together.

@@ -62,8 +62,9 @@ func OptionsOf(p cache.Place) Options {
 
 // Bucket is a bucket of S3.
 type Bucket struct {
-	o    Options
-	core *minio.Core
+	o Options
+	// patient makes requests again that failed, once does not.
+	patient, once *minio.Core
 }
 
 var _ blob.Bucket = (*Bucket)(nil)
@@ -81,14 +82,23 @@ func Open(o Options) (*Bucket, error) {
 	if o.PathStyle {
 		lookup = minio.BucketLookupPath
 	}
-	core, err := minio.NewCore(u.Host, &minio.Options{
-		Creds: o.credentials(), Secure: u.Scheme == "https", Region: o.Region, BucketLookup: lookup,
-		MaxRetries: maxRetries,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open cache in S3: %w", err)
+	b := &Bucket{o: o}
+	creds := o.credentials()
+	for core, tries := range map[**minio.Core]int{&b.patient: maxRetries, &b.once: 1} {
+		if *core, err = minio.NewCore(u.Host, &minio.Options{
+			Creds: creds, Secure: u.Scheme == "https", Region: o.Region, BucketLookup: lookup, MaxRetries: tries,
+		}); err != nil {
+			return nil, fmt.Errorf("open cache in S3: %w", err)
+		}
 	}
-	return &Bucket{o: o, core: core}, nil
+	return b, nil
+}
+
+func (b *Bucket) core(ctx context.Context) *minio.Core {
+	if cache.InHurry(ctx) {
+		return b.once
+	}
+	return b.patient
 }
 
 func (o Options) credentials() *credentials.Credentials {
@@ -111,7 +121,7 @@ func (b *Bucket) Get(ctx context.Context, name string, off int64) (io.ReadCloser
 			return nil, err
 		}
 	}
-	rc, _, _, err := b.core.GetObject(ctx, b.o.Bucket, b.o.Prefix+name, opts)
+	rc, _, _, err := b.core(ctx).GetObject(ctx, b.o.Bucket, b.o.Prefix+name, opts)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -131,7 +141,7 @@ func (b *Bucket) upload(ctx context.Context, name string, size int64, open func(
 	}
 	body := &retry.Source{ReadCloser: rc}
 	defer body.Close()
-	_, err = b.core.Client.PutObject(ctx, b.o.Bucket, b.o.Prefix+name, body, size, minio.PutObjectOptions{PartSize: partSize})
+	_, err = b.core(ctx).Client.PutObject(ctx, b.o.Bucket, b.o.Prefix+name, body, size, minio.PutObjectOptions{PartSize: partSize})
 	return body.Blame(err)
 }
 
@@ -151,7 +161,7 @@ func unreachable(err error) bool {
 
 // Stat implements blob.Bucket.
 func (b *Bucket) Stat(ctx context.Context, name string) (blob.Object, error) {
-	info, err := b.core.StatObject(ctx, b.o.Bucket, b.o.Prefix+name, minio.StatObjectOptions{})
+	info, err := b.core(ctx).StatObject(ctx, b.o.Bucket, b.o.Prefix+name, minio.StatObjectOptions{})
 	if err != nil {
 		return blob.Object{}, explain(err)
 	}
@@ -168,7 +178,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[blob.Object,
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		opts := minio.ListObjectsOptions{Prefix: b.o.Prefix + prefix, Recursive: true}
-		for info := range b.core.ListObjectsIter(ctx, b.o.Bucket, opts) {
+		for info := range b.core(ctx).ListObjectsIter(ctx, b.o.Bucket, opts) {
 			if info.Err != nil {
 				yield(blob.Object{}, explain(info.Err))
 				return
@@ -182,7 +192,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[blob.Object,
 
 // Delete implements blob.Bucket.
 func (b *Bucket) Delete(ctx context.Context, name string) error {
-	return explain(b.core.RemoveObject(ctx, b.o.Bucket, b.o.Prefix+name, minio.RemoveObjectOptions{}))
+	return explain(b.core(ctx).RemoveObject(ctx, b.o.Bucket, b.o.Prefix+name, minio.RemoveObjectOptions{}))
 }
 
 // explain sorts errors into those that blob.Bucket tells apart.
