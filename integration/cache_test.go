@@ -14,19 +14,24 @@ import (
 )
 
 // emptyMachine takes away all that earlier builds have left here.
-func (d *depths) emptyMachine() {
-	d.t.Helper()
-	if err := os.RemoveAll(d.work); err != nil {
-		d.t.Fatal(err)
+func (s *site) emptyMachine() {
+	s.t.Helper()
+	if err := os.RemoveAll(s.work); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
 // digestOf is the digest of an image in the registry behind the proxy, which is not asked.
 func (d *depths) digestOf(ref string) v1.Hash {
 	d.t.Helper()
-	h, err := pull(d.t.Context(), d.t, strings.Replace(ref, d.proxy.Host, registry(d.t).Addr, 1)).Digest()
+	return digestOf(d.t, strings.Replace(ref, d.proxy.Host, registry(d.t).Addr, 1))
+}
+
+func digestOf(t *testing.T, ref string) v1.Hash {
+	t.Helper()
+	h, err := pull(t.Context(), t, ref).Digest()
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return h
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -114,6 +116,13 @@ func (p *Proxy) Inject(f Fault) {
 	p.faults = append(p.faults[:len(p.faults):len(p.faults)], f)
 }
 
+// Heal takes all faults away.
+func (p *Proxy) Heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = nil
+}
+
 // Count returns how many requests had this method, any if empty, and this text in their path.
 func (p *Proxy) Count(method, inPath string) int { return len(p.Seen(method, inPath)) }
 
@@ -201,6 +210,25 @@ func (w *cutWriter) Write(p []byte) (int, error) {
 	_, _ = w.ResponseWriter.Write(p[:w.left])
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
 	panic(http.ErrAbortHandler)
+}
+
+// Truncate makes an object that has no more than its first n bytes of what is asked for.
+func Truncate(n int) Fault {
+	return func(_ *http.Request, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			whole := httptest.NewRecorder()
+			next.ServeHTTP(whole, r)
+			if whole.Code == http.StatusPartialContent {
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+				return
+			}
+			body := whole.Body.Bytes()
+			maps.Copy(w.Header(), whole.Header())
+			w.Header().Set("Content-Length", strconv.Itoa(min(n, len(body))))
+			w.WriteHeader(whole.Code)
+			_, _ = w.Write(body[:min(n, len(body))])
+		})
+	}
 }
 
 // CutRequest closes the connection after n bytes of the request's body, which the registry has got.
