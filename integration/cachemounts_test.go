@@ -200,3 +200,25 @@ func TestCacheMountsLimits(t *testing.T) {
 	said(t, s.job("echo there: *", from, "--cache-mounts-ttl", "1ms"), "there: *")
 	said(t, s.job("echo there: *", from), "there: f")
 }
+
+// TestCacheMountsOfSeveralPlatforms holds that steps for several platforms have one directory, as with BuildKit, which is saved
+// for each of them: jobs for one platform find it, and leave it to those for another.
+func TestCacheMountsOfSeveralPlatforms(t *testing.T) {
+	t.Parallel()
+	// The base is an image that is in no index, so its programs run for whatever platform a stage says that it is.
+	stage := func(platform, name, script string) string {
+		return "FROM --platform=" + platform + " " + busybox(t) + " AS " + name +
+			"\nRUN --mount=type=cache,id=shared,target=/c cd /c; " + script + "\n"
+	}
+	place := filepath.Join(t.TempDir(), "mounts")
+	build := func(dockerfile string) string {
+		s := newSite(t, map[string]string{"Dockerfile": dockerfile})
+		return s.mustBuild("--no-push", "--cache-mounts-from=type=local,src="+place, "--cache-mounts-to=type=local,dest="+place)
+	}
+	out := build(stage("linux/amd64", "one", "echo x > of-amd; echo x > /made") + stage("linux/arm64", "two", "true") +
+		"COPY --from=one /made /\nRUN --mount=type=cache,id=shared,target=/c cd /c; echo there: *; echo x > of-arm\n")
+	said(t, out, "there: of-amd")
+	said(t, build(stage("linux/amd64", "job", "echo there: *; echo x > more-amd")), "there: of-amd of-arm")
+	said(t, build(stage("linux/arm64", "job", "echo there: *")), "there: of-amd of-arm")
+	said(t, build(stage("linux/amd64", "job", "echo there: *")), "there: more-amd of-amd of-arm")
+}

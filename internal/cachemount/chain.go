@@ -28,6 +28,17 @@ type Identity struct {
 	OneOwner bool
 }
 
+// on is the same cache as it is saved for another platform.
+func (c Identity) on(p v1.Platform) Identity {
+	c.Platform = p
+	return c
+}
+
+func (c Identity) equals(other Identity) bool { return c.key(v1.Hash{}) == other.key(v1.Hash{}) }
+
+// family stands for the cache on a machine, whichever platform it is saved for.
+func (c Identity) family() cache.Key { return c.on(v1.Platform{}).key(v1.Hash{}) }
+
 // key is that of the newest layer, or of the one that ends a chain.
 func (c Identity) key(chain v1.Hash) cache.Key {
 	fields := []string{"cache mount", formVersion, c.ID, c.Platform.OS, c.Platform.Architecture, c.Platform.Variant, fmt.Sprint(c.OneOwner)}
@@ -50,7 +61,8 @@ func (c Identity) String() string {
 // the uppermost is also the entry of the cache. So what is added costs what it adds, and who adds at once to the
 // same layers leaves two whole chains, of which one is the cache.
 type chain struct {
-	Cache cache.Key
+	Cache cache.Key   // the family of the cache
+	For   v1.Platform // for which it was found or saved last
 	Links []link
 }
 
@@ -65,10 +77,10 @@ const maxChain = 64
 
 // find reads the chain of a cache from s, and the layers, whose bytes are not fetched.
 func find(ctx context.Context, s cache.Store, c Identity) (*chain, []v1.Layer, error) {
-	ch := &chain{Cache: c.key(v1.Hash{})}
+	ch := &chain{Cache: c.family(), For: c.Platform}
 	var layers []v1.Layer
 	var below []v1.Hash
-	key := ch.Cache
+	key := c.key(v1.Hash{})
 	for {
 		e, err := s.Get(ctx, key)
 		if err != nil && len(layers) > 0 && errors.Is(err, cache.ErrMiss) {
@@ -196,7 +208,7 @@ func (ch *chain) encode() ([]byte, error) { return json.Marshal(ch) }
 // decodeChain reads what encode wrote; nil if it is anything else, or the chain of another cache.
 func decodeChain(data []byte, c Identity) *chain {
 	var ch chain
-	if err := json.Unmarshal(data, &ch); err != nil || ch.Cache != c.key(v1.Hash{}) || len(ch.Links) == 0 {
+	if err := json.Unmarshal(data, &ch); err != nil || ch.Cache != c.family() || len(ch.Links) == 0 {
 		return nil
 	}
 	return &ch

@@ -128,15 +128,27 @@ func (m *machine) note(list *[]string) func(string) {
 	}
 }
 
-// job runs a script with the cache "id" on /c, at which nothing of it is saved yet.
-func (m *machine) job(o Options, script string) (*Keeper, string) {
+// keeper begins a build.
+func (m *machine) keeper(o Options) *Keeper {
 	m.t.Helper()
 	o.Layer.Dir, o.Indexes, o.Warn, o.Info = m.t.TempDir(), m.indexes, m.note(&m.warned), m.note(&m.told)
 	o.Lock = func(context.Context, string) (string, func() error, error) {
 		return m.dir, func() error { return nil }, nil
 	}
-	k := New(o)
-	k.Open(m.t.Context(), m.driver, identity().ID, identity().Platform, m.dir)
+	return New(o)
+}
+
+// job runs a script with the cache "id" on /c, at which nothing of it is saved yet.
+func (m *machine) job(o Options, script string) (*Keeper, string) {
+	m.t.Helper()
+	k := m.keeper(o)
+	return k, m.step(k, identity().Platform, script)
+}
+
+// step runs a script for a platform, with the cache of k.
+func (m *machine) step(k *Keeper, p v1.Platform, script string) string {
+	m.t.Helper()
+	k.Open(m.t.Context(), m.driver, identity().ID, p, m.dir)
 	root, err := m.driver.Open(m.t.Context(), []v1.Layer{sandboxtest.Base(m.t)})
 	if err != nil {
 		m.t.Fatal(err)
@@ -150,7 +162,7 @@ func (m *machine) job(o Options, script string) (*Keeper, string) {
 	if err != nil {
 		m.t.Fatalf("%v: %s", err, out.String())
 	}
-	return k, out.String()
+	return out.String()
 }
 
 // build is a job that is saved.

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +46,9 @@ type Options struct {
 	// Lock takes the cache on this machine that builds do not keep to themselves until release is called; nobody prunes or has
 	// it locked meanwhile.
 	Lock func(ctx context.Context, id string) (dir string, release func() error, err error)
+	// Platforms are those of all steps of the build that mount a cache. One that nobody has saved for a step's own platform is
+	// looked for by theirs, in this order. It may be nil.
+	Platforms func(id string) []v1.Platform
 	// Warn and Info tell the user.
 	Warn, Info func(text string)
 }
@@ -67,7 +71,8 @@ type place struct {
 
 // opened is a cache that processes of this build mount.
 type opened struct {
-	identity Identity
+	identity Identity      // by which it was restored, or is to be
+	users    []v1.Platform // of the steps that mount it, besides; owned by the keeper's lock
 	id, dir  string
 	driver   sandbox.CacheSharer
 	filled   chan struct{} // closed when it is known whether the cache could be restored
@@ -105,6 +110,9 @@ func (k *Keeper) Open(ctx context.Context, d sandbox.Driver, id string, p v1.Pla
 		o = &opened{identity: Identity{ID: id, Platform: p}, id: id, dir: dir, driver: driver, filled: make(chan struct{})}
 		k.opened[dir] = o
 	}
+	if !slices.ContainsFunc(o.users, func(u v1.Platform) bool { return u.Equals(p) }) {
+		o.users = append(o.users, p)
+	}
 	k.mu.Unlock()
 	if mine {
 		defer close(o.filled)
@@ -133,24 +141,41 @@ func (k *Keeper) open(ctx context.Context, o *opened) error {
 	if prepared || err != nil {
 		return err
 	}
-	for _, p := range k.from {
-		done, err := k.restore(ctx, o, p)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil && !errors.Is(err, cache.ErrMiss) {
-			k.warn("restore", o, fmt.Errorf("%s: %w", p.name, err))
-		}
-		if done {
-			return nil
+	for _, id := range k.mayBe(o.identity) {
+		for _, p := range k.from {
+			done, err := k.restore(ctx, o, id, p)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil && !errors.Is(err, cache.ErrMiss) {
+				k.warn("restore", o, fmt.Errorf("%s: %w", p.name, err))
+			}
+			if done {
+				o.identity = id
+				return nil
+			}
 		}
 	}
 	return nil
 }
 
-// restore fills a cache from one place.
-func (k *Keeper) restore(ctx context.Context, o *opened, p *place) (done bool, err error) {
-	ch, layers, err := find(ctx, p, o.identity)
+// mayBe lists by what a cache may have been saved that is to be used as id: that first.
+func (k *Keeper) mayBe(id Identity) []Identity {
+	list := []Identity{id}
+	if k.o.Platforms == nil {
+		return list
+	}
+	for _, p := range k.o.Platforms(id.ID) {
+		if other := id.on(p); !slices.ContainsFunc(list, other.equals) {
+			list = append(list, other)
+		}
+	}
+	return list
+}
+
+// restore fills a cache from one place, with what was saved as id.
+func (k *Keeper) restore(ctx context.Context, o *opened, id Identity, p *place) (done bool, err error) {
+	ch, layers, err := find(ctx, p, id)
 	if err != nil {
 		return false, err
 	}
@@ -167,7 +192,7 @@ func (k *Keeper) restore(ctx context.Context, o *opened, p *place) (done bool, e
 	if err := o.driver.FillCache(ctx, o.dir, layers, note); err != nil {
 		return false, fmt.Errorf("the cache begins empty: %w", err)
 	}
-	k.o.Info(fmt.Sprintf("restored %s from %s: %s", o.identity, p.name, describe(ch)))
+	k.o.Info(fmt.Sprintf("restored %s from %s: %s", id, p.name, describe(ch)))
 	return true, nil
 }
 

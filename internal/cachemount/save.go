@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,12 +66,13 @@ func (k *Keeper) used() (list []*opened) {
 type saving struct {
 	k *Keeper
 	*opened
+	as Identity // by which layers are put; the cache's own unless another has what is there already
 	to []*place // those that are not in trouble
 }
 
 // save puts what has changed in a cache where it is to be.
 func (k *Keeper) save(ctx context.Context, o *opened) error {
-	s := &saving{k: k, opened: o}
+	s := &saving{k: k, opened: o, as: o.identity}
 	for _, p := range k.to {
 		if read, write := p.Reason(); read == nil && write == nil {
 			s.to = append(s.to, p)
@@ -84,7 +87,8 @@ func (k *Keeper) save(ctx context.Context, o *opened) error {
 	}
 	defer made.Close()
 	if made.blob == nil {
-		return made.remember(made.below)
+		s.shareWithOthers(ctx, made.below)
+		return made.remember(s.as, made.below)
 	}
 	return s.put(ctx, made)
 }
@@ -105,7 +109,8 @@ func (m *made) Close() error {
 	return err
 }
 
-func (m *made) remember(ch *chain) error {
+func (m *made) remember(as Identity, ch *chain) error {
+	ch.For = as.Platform
 	note, err := ch.encode()
 	if err != nil {
 		return err
@@ -134,7 +139,7 @@ func (s *saving) read(ctx context.Context) (*made, error) {
 		return nil, err
 	}
 	below := decodeChain(note, s.identity)
-	if below == nil || !s.haveAll(ctx, below) {
+	if below == nil || !s.findAll(ctx, below) {
 		return s.layer(ctx, s.anew(), 0)
 	}
 	m, err := s.layer(ctx, below, 0)
@@ -161,14 +166,53 @@ func (s *saving) read(ctx context.Context) (*made, error) {
 }
 
 // anew is a chain that is to be begun.
-func (s *saving) anew() *chain { return &chain{Cache: s.identity.key(v1.Hash{})} }
+func (s *saving) anew() *chain { return &chain{Cache: s.identity.family()} }
+
+// others are what the cache is to be saved as besides s.as, in an order that is the same each time.
+func (s *saving) others() (list []Identity) {
+	for _, id := range append([]Identity{s.identity}, s.usedOn()...) {
+		if !id.equals(s.as) && !slices.ContainsFunc(list, id.equals) {
+			list = append(list, id)
+		}
+	}
+	slices.SortFunc(list, func(a, b Identity) int { return strings.Compare(a.Platform.String(), b.Platform.String()) })
+	return list
+}
+
+func (s *saving) usedOn() (list []Identity) {
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	for _, p := range s.users {
+		list = append(list, s.identity.on(p))
+	}
+	return list
+}
+
+// findAll reports whether every place has all layers of a chain as one of the identities, which is then s.as. What this machine
+// saved last for a platform that is not built for now is put in place for one that is.
+func (s *saving) findAll(ctx context.Context, ch *chain) bool {
+	own := s.as
+	for _, id := range append([]Identity{own}, s.others()...) {
+		if s.as = id; s.haveAll(ctx, ch) {
+			return true
+		}
+	}
+	s.as = own.on(ch.For)
+	if !s.haveAll(ctx, ch) {
+		s.as = own
+		return false
+	}
+	s.shareWithOthers(ctx, ch)
+	s.as = own
+	return s.haveAll(ctx, ch)
+}
 
 // haveAll reports whether every place has all layers of a chain. A place that cannot tell is left alone.
 func (s *saving) haveAll(ctx context.Context, ch *chain) bool {
 	all := true
 	var good []*place
 	for _, p := range s.to {
-		has, err := ch.isIn(ctx, p, s.identity)
+		has, err := ch.isIn(ctx, p, s.as)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.k.warn("save", s.opened, fmt.Errorf("%s: %w", p.name, err))
@@ -186,7 +230,7 @@ func (s *saving) haveAll(ctx context.Context, ch *chain) bool {
 // meanwhile is read again.
 func (s *saving) layer(ctx context.Context, below *chain, merge int) (m *made, err error) {
 	o := sandbox.ReadCacheOptions{Layers: below.layers(), Merge: merge, MaxSize: s.k.o.MaxSize}
-	below = &chain{below.Cache, below.Links[:len(below.Links)-merge]}
+	below = &chain{Cache: below.Cache, Links: below.Links[:len(below.Links)-merge]}
 	for try := range tries {
 		if try > 0 {
 			select {
@@ -214,31 +258,88 @@ func (s *saving) layer(ctx context.Context, below *chain, merge int) (m *made, e
 
 // put puts a layer into all places, and remembers that they have it if at least one does.
 func (s *saving) put(ctx context.Context, m *made) error {
-	e := cache.Entry{Layer: m.blob, Created: time.Now(), Below: chainID(m.below.Links), Step: s.identity.String()}
+	e := cache.Entry{Layer: m.blob, Created: time.Now(), Below: chainID(m.below.Links), Step: s.as.String()}
 	l, err := linkOf(e)
 	if err != nil {
 		return err
 	}
-	ch := &chain{m.below.Cache, append(m.below.Links[:len(m.below.Links):len(m.below.Links)], l)}
+	ch := &chain{Cache: m.below.Cache, Links: append(m.below.Links[:len(m.below.Links):len(m.below.Links)], l)}
 	if err := s.k.o.Indexes.PutIndex(ctx, l.Layer.DiffID, m.blob.FileIndex()); err != nil {
 		return err
 	}
-	saved := false
+	var saved []*place
 	for _, p := range s.to {
-		err := p.put(ctx, e, s.identity.key(chainID(ch.Links)), ch.Cache)
+		err := p.put(ctx, e, s.as.key(chainID(ch.Links)), s.as.key(v1.Hash{}))
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, errGivenUp) {
-				s.k.warn("save", s.opened, fmt.Errorf("%s: %w", p.name, err))
-			}
+			s.trouble(ctx, p, err)
 			continue
 		}
-		saved = true
-		s.k.o.Info(fmt.Sprintf("saved %s to %s: %s more, now %s", s.identity, p.name, units.HumanSize(float64(l.Layer.Size)), describe(ch)))
+		saved = append(saved, p)
+		s.k.o.Info(fmt.Sprintf("saved %s to %s: %s more, now %s", s.as, p.name, units.HumanSize(float64(l.Layer.Size)), describe(ch)))
 	}
-	if !saved {
+	if len(saved) == 0 {
 		return nil
 	}
-	return m.remember(ch)
+	s.to = saved
+	s.shareWithOthers(ctx, ch)
+	return m.remember(s.as, ch)
+}
+
+func (s *saving) trouble(ctx context.Context, p *place, err error) {
+	if ctx.Err() == nil && !errors.Is(err, errGivenUp) {
+		s.k.warn("save", s.opened, fmt.Errorf("%s: %w", p.name, err))
+	}
+}
+
+// shareWithOthers saves a chain that all places have for the other platforms whose steps use the cache. Its layers are there,
+// so no place is sent one.
+func (s *saving) shareWithOthers(ctx context.Context, ch *chain) {
+	if len(ch.Links) == 0 {
+		return
+	}
+	for _, id := range s.others() {
+		for _, p := range s.to {
+			switch did, err := p.share(ctx, ch, s.as, id); {
+			case err != nil:
+				s.trouble(ctx, p, err)
+			case did:
+				s.k.o.Info(fmt.Sprintf("saved %s to %s: what that for %s/%s has", id, p.name, s.as.Platform.OS, s.as.Platform.Architecture))
+			}
+		}
+	}
+}
+
+// share puts the entries of a chain that is saved as one identity under the keys of another, unless they are there.
+func (p *place) share(ctx context.Context, ch *chain, as, other Identity) (did bool, err error) {
+	last := len(ch.Links) - 1
+	now, err := p.Get(ctx, other.key(v1.Hash{}))
+	if err != nil && !errors.Is(err, cache.ErrMiss) {
+		return false, err
+	}
+	if err == nil && now.Below == chainID(ch.Links[:last]) {
+		if l, err := linkOf(now); err == nil && l.Layer.DiffID == ch.Links[last].Layer.DiffID {
+			return false, nil
+		}
+	}
+	for i := range ch.Links {
+		id := chainID(ch.Links[:i+1])
+		if _, err := p.Get(ctx, other.key(id)); err == nil && i < last {
+			continue
+		}
+		e, err := p.Get(ctx, as.key(id))
+		if err != nil {
+			return false, err
+		}
+		e.Step = other.String()
+		keys := []cache.Key{other.key(id)}
+		if i == last {
+			keys = append(keys, other.key(v1.Hash{}))
+		}
+		if err := p.put(ctx, e, keys...); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 var errGivenUp = errors.New("given up")

@@ -105,7 +105,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	c := newCaches(ctx, o, store, b)
 	defer c.wait()
 	so := o.solving(p, src, sources, store, b, c)
-	shared := o.sharedCaches(store, so.Mounts)
+	shared := o.sharedCaches(p, store, so.Mounts)
 	so.Caches = shared.caches()
 	so.Finished = early(exporters)
 	for {

@@ -2,9 +2,13 @@ package build
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/gobuild-dev/gobuild/internal/cachemount"
+	"github.com/gobuild-dev/gobuild/internal/plan"
 	"github.com/gobuild-dev/gobuild/internal/solve"
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
 	"github.com/gobuild-dev/gobuild/pkg/progress"
@@ -27,7 +31,7 @@ type CacheMounts struct {
 // sharedCaches share caches during one build. Its keeper is nil when there is no place for them.
 type sharedCaches struct{ keeper *cachemount.Keeper }
 
-func (o Options) sharedCaches(store *local.Store, mounts solve.Mounts) sharedCaches {
+func (o Options) sharedCaches(p *plan.Plan, store *local.Store, mounts solve.Mounts) sharedCaches {
 	c := o.CacheMounts
 	if len(c.From)+len(c.To) == 0 {
 		return sharedCaches{}
@@ -42,8 +46,20 @@ func (o Options) sharedCaches(store *local.Store, mounts solve.Mounts) sharedCac
 		Lock: func(ctx context.Context, id string) (string, func() error, error) {
 			return mounts.Cache(ctx, id, "shared")
 		},
-		Warn: emit(progress.Warning), Info: emit(progress.Info),
+		Platforms: func(id string) []v1.Platform { return cachePlatforms(p, id) },
+		Warn:      emit(progress.Warning), Info: emit(progress.Info),
 	})}
+}
+
+// cachePlatforms are those of the steps that mount a cache, in the order of steps, each as often as there are steps.
+func cachePlatforms(p *plan.Plan, id string) (list []v1.Platform) {
+	for _, step := range p.Steps {
+		op, ok := step.Op.(plan.Run)
+		if ok && slices.ContainsFunc(op.Mounts, func(m plan.Mount) bool { return m.Type == plan.MountCache && m.ID == id }) {
+			list = append(list, step.Platform)
+		}
+	}
+	return list
 }
 
 func placesOf(stores []CacheStore) (places []cachemount.Place) {
