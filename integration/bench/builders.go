@@ -7,14 +7,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gobuild-dev/gobuild/integration/internal/parts"
 )
 
-// job is one build from nothing.
+// job is one build on a machine that has nothing.
 type job struct {
 	context, destination string
+	// cacheFrom and cacheTo are the repository that results are looked for in, and kept in; empty is none.
+	cacheFrom, cacheTo string
 	// state is a folder that does not exist, for what the builder keeps.
 	state string
 }
@@ -32,10 +35,21 @@ type gobuild struct{ program, registry string }
 func (*gobuild) name() string { return "gobuild" }
 
 func (g *gobuild) build(ctx context.Context, j job) (usage, error) {
-	return measure(ctx, []string{filepath.Base(g.program)}, 0, []string{
+	return measure(ctx, []string{filepath.Base(g.program)}, 0, append([]string{
 		g.program, "--context", j.context, "--destination", j.destination, "--insecure-registry", g.registry,
 		"--work-dir", j.state, "--progress", "plain",
-	})
+	}, j.cacheFlags()...))
+}
+
+// cacheFlags are what gobuild and Buildah have in common.
+func (j job) cacheFlags() (flags []string) {
+	if j.cacheFrom != "" {
+		flags = append(flags, "--cache-from="+j.cacheFrom)
+	}
+	if j.cacheTo != "" {
+		flags = append(flags, "--cache-to="+j.cacheTo)
+	}
+	return flags
 }
 
 type buildKit struct{ tools, registry string }
@@ -52,7 +66,9 @@ func (b *buildKit) build(ctx context.Context, j job) (u usage, err error) {
 			err = e
 		}
 	}()
-	args, err := daemon.Command(parts.Job{Context: j.context, Dockerfile: "Dockerfile", Destination: j.destination})
+	args, err := daemon.Command(parts.Job{
+		Context: j.context, Dockerfile: "Dockerfile", Destination: j.destination, ImportCache: j.cacheFrom, ExportCache: j.cacheTo,
+	})
 	if err != nil {
 		return usage{}, err
 	}
@@ -74,9 +90,11 @@ func (b *buildah) build(ctx context.Context, j job) (usage, error) {
 	}
 	script := `set -e
 B="$0 --root $1/root --runroot $1/run --storage-driver overlay"
-$B build --signature-policy "$4" --isolation chroot --tls-verify=false --layers -t "$3" "$2"
+$B build --signature-policy "$4" --isolation chroot --tls-verify=false --layers $5 -t "$3" "$2"
 $B push --signature-policy "$4" --tls-verify=false "$3"`
-	return measure(ctx, []string{"buildah"}, 0, []string{"sh", "-c", script, b.program, j.state, j.context, j.destination, policy})
+	return measure(ctx, []string{"buildah"}, 0, []string{
+		"sh", "-c", script, b.program, j.state, j.context, j.destination, policy, strings.Join(j.cacheFlags(), " "),
+	})
 }
 
 // measure runs a command. programs are the names of those whose memory counts; daemon is a process that works for it, and

@@ -1,7 +1,7 @@
 // Command bench builds workloads with gobuild and with its peers in turn, and prints how their times, their processor
 // time and their memory compare. All of them pull from and push to one registry on the loopback interface, and each
 // build begins with nothing that an earlier one has left: gobuild and Buildah in a new folder, BuildKit with a new
-// daemon, which is running before its clock starts.
+// daemon, which is running before its clock starts. Some find what the program has put into a cache in the registry before.
 //
 // Nothing is deleted until all is measured: for minutes ext4 does not give out the inodes of deleted files, and a
 // directory with many of them makes new files ten times as dear (recently_deleted in fs/ext4/ialloc.c).
@@ -45,7 +45,6 @@ type bench struct {
 	rounds                           int
 
 	registry *parts.Registry
-	builders []builder
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
@@ -62,7 +61,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.registry.Stop()) }()
-	if err := b.chooseBuilders(); err != nil {
+	if _, err := b.builders(b.registry.Addr); err != nil {
 		return err
 	}
 
@@ -82,49 +81,52 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
-func (b *bench) chooseBuilders() error {
-	b.builders = []builder{&gobuild{program: b.gobuild, registry: b.registry.Addr}}
+// builders are the programs that are compared, gobuild first. They are to reach the registry at addr.
+func (b *bench) builders(addr string) ([]builder, error) {
+	list := []builder{&gobuild{program: b.gobuild, registry: addr}}
 	for _, p := range strings.FieldsFunc(b.peers, func(r rune) bool { return r == ',' }) {
 		switch p {
 		case "buildkit":
-			b.builders = append(b.builders, &buildKit{tools: b.tools, registry: b.registry.Addr})
+			list = append(list, &buildKit{tools: b.tools, registry: addr})
 		case "buildah":
 			program, err := exec.LookPath("buildah")
 			if err != nil {
-				return err
+				return nil, err
 			}
-			b.builders = append(b.builders, &buildah{program: program})
+			list = append(list, &buildah{program: program})
 		default:
-			return fmt.Errorf("unknown peer %q: give buildkit, buildah or both", p)
+			return nil, fmt.Errorf("unknown peer %q: give buildkit, buildah or both", p)
 		}
 	}
-	return nil
+	return list, nil
 }
 
 // measure builds a workload with all programs in turn and prints their lines.
-func (b *bench) measure(ctx context.Context, w workload) error {
-	results := make([]result, len(b.builders))
-	for i, p := range b.builders {
+func (b *bench) measure(ctx context.Context, w workload) (err error) {
+	m := &measurement{workload: w, dir: filepath.Join(b.dir, w.name), registry: b.registry.Addr}
+	if w.latency > 0 {
+		proxy, err := delayed(b.registry.Addr, w.latency)
+		if err != nil {
+			return err
+		}
+		defer proxy.Close()
+		m.registry = proxy.Addr
+	}
+	if m.builders, err = b.builders(m.registry); err != nil {
+		return err
+	}
+	if w.cached {
+		if err := m.fill(ctx); err != nil {
+			return fmt.Errorf("fill caches: %w", err)
+		}
+	}
+	results := make([]result, len(m.builders))
+	for i, p := range m.builders {
 		results[i].builder = p.name()
 	}
 	for round := range b.rounds {
-		dir := filepath.Join(b.dir, w.name, fmt.Sprint(round))
-		contextDir := filepath.Join(dir, "context")
-		if err := w.lay(contextDir, b.registry.Addr, fmt.Sprint(round)); err != nil {
+		if err := m.round(ctx, round, results); err != nil {
 			return err
-		}
-		for _, i := range order(len(b.builders), round) {
-			p := b.builders[i]
-			state := filepath.Join(dir, p.name())
-			ref := fmt.Sprintf("%s/bench/%s:%s-%d", b.registry.Addr, w.name, strings.ToLower(p.name()), round)
-			u, err := p.build(ctx, job{context: contextDir, state: state, destination: ref})
-			if err != nil {
-				return fmt.Errorf("%s: %w", p.name(), err)
-			}
-			if u.pushed, err = layerBytes(ctx, ref); err != nil {
-				return err
-			}
-			results[i].rounds = append(results[i].rounds, u)
 		}
 	}
 	printResults(w, results)

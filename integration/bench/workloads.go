@@ -14,6 +14,12 @@ type workload struct {
 	name       string
 	dockerfile string
 	files      func(dir, round string) error
+	// cached says that each program has built this before, into a cache in the registry: nothing has changed since, but what
+	// change does, which is put into the cache, too, as jobs do.
+	cached bool
+	change func(dir, round string) error
+	// latency is added to each request to the registry.
+	latency time.Duration
 	// floor is a time that no builder can do without; 0 says nothing.
 	floor time.Duration
 }
@@ -38,7 +44,17 @@ RUN echo {{round}} >/one
 RUN mkdir /data && cp /opt/1/liba* /data
 RUN rm /opt/2/libb* && echo two >>/one
 `},
-		{name: "go-two-stages", files: goProgram, dockerfile: `FROM {{registry}}/base/go:1 AS build
+		{name: "go-two-stages", files: goProgram, dockerfile: goTwoStages},
+		{name: "four-sleeping-stages", dockerfile: sleepingStages(4), floor: 3 * time.Second},
+		{name: "30-steps-cached", cached: true, files: fewFiles, dockerfile: mixedSteps(30)},
+		{name: "go-cached", cached: true, files: goProgram, dockerfile: goTwoStages},
+		{name: "go-one-file-changed", cached: true, change: goProgram, files: goProgram, dockerfile: goTwoStages},
+		{name: "100-steps-far-away", cached: true, latency: 50 * time.Millisecond, files: fewFiles, dockerfile: mixedSteps(100)},
+	}
+}
+
+// goTwoStages compiles a program in one stage and keeps it alone in the other.
+const goTwoStages = `FROM {{registry}}/base/go:1 AS build
 ENV PATH=/usr/local/go/bin:/usr/bin:/bin GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 WORKDIR /src
 COPY go.mod ./
@@ -48,9 +64,23 @@ RUN go build -o /out/app .
 FROM {{registry}}/base/busybox:1
 COPY --from=build /out/app /usr/bin/app
 CMD ["app"]
-`},
-		{name: "four-sleeping-stages", dockerfile: sleepingStages(4), floor: 3 * time.Second},
+`
+
+// mixedSteps runs, copies and sets variables; it is the same in each round.
+func mixedSteps(n int) string {
+	var b strings.Builder
+	b.WriteString("FROM {{registry}}/base/debian:1\n")
+	for i := range n {
+		switch i % 3 {
+		case 0:
+			fmt.Fprintf(&b, "RUN echo %d >/step-%d\n", i, i)
+		case 1:
+			fmt.Fprintf(&b, "COPY app/%d /copies/%d\n", i%20, i)
+		case 2:
+			fmt.Fprintf(&b, "ENV STEP_%d=%d\n", i, i)
+		}
 	}
+	return b.String()
 }
 
 func smallRuns(n int) string {

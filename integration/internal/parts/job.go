@@ -18,6 +18,8 @@ type Job struct {
 	NoCache             bool
 	// WorkDir, CacheFrom and CacheTo are for gobuild: where it keeps things, and repositories of results.
 	WorkDir, CacheFrom, CacheTo string
+	// ImportCache and ExportCache are for BuildKit: references of its caches of results.
+	ImportCache, ExportCache string
 	// Contexts are named contexts: name=value, the value being a folder or a URL.
 	Contexts []string
 	// Options are key=value, the keys being those of BuildKit's Dockerfile frontend.
@@ -83,6 +85,12 @@ func (j Job) buildctl() ([]string, error) {
 	args := j.uses()
 	for _, o := range j.Options {
 		args = append(args, "--opt="+o)
+	}
+	if j.ImportCache != "" {
+		args = append(args, "--import-cache=type=registry,registry.insecure=true,ref="+j.ImportCache)
+	}
+	if j.ExportCache != "" {
+		args = append(args, "--export-cache=type=registry,registry.insecure=true,mode=max,ref="+j.ExportCache)
 	}
 	for i, c := range j.Contexts {
 		name, value, _ := strings.Cut(c, "=")
