@@ -75,8 +75,8 @@ COPY --link app /app
 RUN cat /out/result /app > /both
 `
 
-// started lists the steps that were begun, of the output of a build with --progress json.
-func started(t *testing.T, out string) (names []string) {
+// stepsStarted lists the steps that were begun, of the output of a build with --progress json.
+func stepsStarted(t *testing.T, out string) (names []string) {
 	t.Helper()
 	for line := range strings.Lines(out) {
 		var e struct{ Kind, Name string }
@@ -102,7 +102,7 @@ func TestObjectStoreOnAnEmptyMachine(t *testing.T) {
 			s.emptyMachine()
 			shared := []string{"--progress", "json", "--cache-from", store.from(steps), "--cache-mounts-from", store.from(mounts)}
 			out := s.mustBuild(append(shared, "--destination", second)...)
-			if ran := started(t, out); len(ran) != 0 {
+			if ran := stepsStarted(t, out); len(ran) != 0 {
 				t.Errorf("steps that ran: %q", ran)
 			}
 			quiet(t, out)
@@ -114,7 +114,7 @@ func TestObjectStoreOnAnEmptyMachine(t *testing.T) {
 			s.lay(map[string]string{"app": "two"})
 			out = s.mustBuild(append(shared, "--destination", second)...)
 			said(t, out, `"text":"app\n"`) // what the first job left
-			if ran := started(t, out); len(ran) != 6 {
+			if ran := stepsStarted(t, out); len(ran) != 6 {
 				t.Errorf("steps that ran: %q, want all but WORKDIR and RUN true", ran)
 			}
 			quiet(t, out)
