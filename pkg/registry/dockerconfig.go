@@ -115,7 +115,8 @@ func configKey(key string) string {
 // a helper of its own ("credHelpers") comes before credentials in the file ("auths"); for the registry as a whole, the
 // general helper ("credsStore") comes between the two.
 //
-// A helper that has nothing for a registry is passed over; one that fails is an error. It is safe for concurrent use.
+// A helper that has nothing for a registry is passed over; one that fails is an error. Helpers are programs; see
+// [DockerKeychain.StandIn] for those that are not installed. It is safe for concurrent use.
 type DockerKeychain struct {
 	origin  string
 	inline  map[string]authn.AuthConfig
@@ -125,6 +126,14 @@ type DockerKeychain struct {
 }
 
 var _ authn.Keychain = (*DockerKeychain)(nil)
+
+// Helper answers in place of a credential helper's program. It gets the registry as the configuration has it, which may
+// have a path, and returns nil when it has nothing for it. It is called by one goroutine at a time.
+type Helper func(ctx context.Context, server string) (*authn.AuthConfig, error)
+
+// StandIn lets helpers, by their names in "credHelpers" and "credsStore", answer where the programs of these names are not
+// installed. It is to be called before the keychain is used.
+func (k *DockerKeychain) StandIn(byName map[string]Helper) { k.helpers.standIns = byName }
 
 // String says where the credentials are from.
 func (k *DockerKeychain) String() string { return k.origin }
@@ -208,6 +217,8 @@ func (ks keychains) ResolveContext(ctx context.Context, target authn.Resource) (
 // helpers remembers what credential helpers said, since some take a second to say it and each
 // repository asks.
 type helpers struct {
+	standIns map[string]Helper
+
 	mu    sync.Mutex
 	known map[string]answer // by helper and server
 }

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,36 @@ func TestCredentialHelpers(t *testing.T) {
 	}
 	if n := runs(); n != 3 {
 		t.Errorf("the helper ran %d times, want once for each of three registries", n)
+	}
+}
+
+// TestStandIns: a helper that is not installed is stood in for, with the registry that the configuration names; one that is
+// installed, or that nobody stands in for, is not.
+func TestStandIns(t *testing.T) {
+	helper(t, "there", `echo '{"Username":"program","Secret":"s"}'`)
+	k, err := registry.ParseDockerConfig([]byte(`{
+		"auths": {"plain.example": {"auth":"aW5saW5lOnA="}},
+		"credHelpers": {"a.example/team": "cloud", "b.example": "there", "c.example": "missing"},
+		"credsStore": "cloud"
+	}`), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.StandIn(map[string]registry.Helper{"cloud": func(_ context.Context, server string) (*authn.AuthConfig, error) {
+		if !strings.HasPrefix(server, "a.example") {
+			return nil, nil
+		}
+		return &authn.AuthConfig{Username: "for " + server, Password: "s"}, nil
+	}, "there": nil})
+	for repo, want := range map[string]string{
+		"a.example/team/x": "for a.example/team", "a.example/x": "for a.example", "b.example/x": "program", "plain.example/x": "inline",
+	} {
+		if cfg, err := resolve(t, k, repo); err != nil || cfg.Username != want {
+			t.Errorf("%s: %+v, %v, want %q", repo, cfg, err, want)
+		}
+	}
+	if _, err := resolve(t, k, "c.example/x"); err == nil || !strings.Contains(err.Error(), "docker-credential-missing is not installed") {
+		t.Errorf("got %v", err)
 	}
 }
 

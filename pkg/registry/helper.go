@@ -58,6 +58,9 @@ func (a *helped) get(ctx context.Context) (*authn.AuthConfig, error) {
 		return k.cfg, nil
 	}
 	cfg, err := runHelper(ctx, a.helper, a.server)
+	if standIn := a.helpers.standIns[a.helper]; standIn != nil && errors.Is(err, exec.ErrNotFound) {
+		cfg, err = standIn(ctx, a.server)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +89,7 @@ func runHelper(ctx context.Context, helper, server string) (*authn.AuthConfig, e
 			return nil, nil
 		}
 		if errors.Is(err, exec.ErrNotFound) {
-			return nil, fmt.Errorf("run credential helper: %s is not installed", program)
+			return nil, &notInstalled{program}
 		}
 		if said == "" {
 			said = strings.TrimSpace(stderr.String())
@@ -108,3 +111,11 @@ func runHelper(ctx context.Context, helper, server string) (*authn.AuthConfig, e
 	}
 	return &authn.AuthConfig{Username: got.Username, Password: got.Secret}, nil
 }
+
+// notInstalled is the error of a helper whose program is not in the PATH.
+type notInstalled struct{ program string }
+
+func (e *notInstalled) Error() string {
+	return "run credential helper: " + e.program + " is not installed"
+}
+func (*notInstalled) Unwrap() error { return exec.ErrNotFound }

@@ -138,6 +138,17 @@ func (c *Client) identify(ctx context.Context, repo name.Repository) (authn.Auth
 	return auth, who
 }
 
+// Identify looks for the credentials for the repository of ref, so that a keychain may read its files and remember what is in
+// them. It tells nobody if there are none: the registry may not want any. The registry itself is not asked for anything.
+func (c *Client) Identify(ctx context.Context, ref string) error {
+	r, err := ParseReference(ref)
+	if err != nil {
+		return err
+	}
+	c.identify(ctx, r.Context())
+	return nil
+}
+
 // base is what requests to registry go through below authentication.
 func (c *Client) base(reg name.Registry, d Direction) http.RoundTripper {
 	skipVerify := c.rules.skipVerify(reg.RegistryStr(), d)

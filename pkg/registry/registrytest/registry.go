@@ -37,6 +37,8 @@ type Registry struct {
 type Config struct {
 	// TLS makes it speak HTTPS with a certificate that nobody trusts.
 	TLS bool
+	// Names are further host names for the certificate.
+	Names []string
 	// Htpasswd is lines of "user:bcrypt" for basic authentication; empty for none.
 	Htpasswd string
 }
@@ -55,7 +57,7 @@ func Start(t testing.TB, c Config) *Registry {
 	if c.TLS {
 		key := filepath.Join(dir, "key.pem")
 		r.CA = filepath.Join(dir, "cert.pem")
-		writeCertificate(t, r.CA, key)
+		writeCertificate(t, r.CA, key, c.Names)
 		fmt.Fprintf(&conf, "  tls: {certificate: %s, key: %s}\n", r.CA, key)
 	}
 	if c.Htpasswd != "" {
@@ -130,8 +132,8 @@ func write(t testing.TB, file string, b []byte) {
 	}
 }
 
-// writeCertificate makes a certificate for loopback that signs itself.
-func writeCertificate(t testing.TB, certFile, keyFile string) {
+// writeCertificate makes a certificate for loopback and these names that signs itself.
+func writeCertificate(t testing.TB, certFile, keyFile string, names []string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -140,7 +142,7 @@ func writeCertificate(t testing.TB, certFile, keyFile string) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "registrytest"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: append([]string{"localhost"}, names...),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
