@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -152,10 +151,7 @@ func (b *buildFlags) options() (build.Options, error) {
 	o.Epoch, o.RewriteTimestamps = b.layer.epoch(), b.layer.rewrite || b.layer.reproducible
 	o.WorkDir, o.Isolation = b.workDir, b.isolation
 	o.DisposableContainer = b.disposable
-	// The client has read it.
-	if config, err := filepath.Abs(filepath.Join(dockerConfigDir(), "config.json")); err == nil {
-		o.PrivateFiles = append(o.PrivateFiles, config)
-	}
+	o.PrivateFiles = append(o.PrivateFiles, credentialFiles()...)
 	return o, errors.Join(errs[:]...)
 }
 

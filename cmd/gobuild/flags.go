@@ -3,7 +3,6 @@ package main
 import (
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -87,6 +86,7 @@ type registryFlags struct {
 	o                                 registry.Options
 	certificates, clientCerts, mapped []string
 	retries                           int
+	helpers                           []string
 }
 
 func (r *registryFlags) register(f *pflag.FlagSet) {
@@ -101,10 +101,11 @@ func (r *registryFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&r.o.Mirrors, "registry-mirror", nil, "`registry[/prefix]` to try before Docker Hub (repeatable)")
 	f.StringArrayVar(&r.mapped, "registry-map", nil, "`registry=mirror[;registry=mirror...]` to try before a registry (repeatable)")
 	f.BoolVar(&r.o.SkipDefaultFallback, "skip-default-registry-fallback", false, "do not fall back from mirrors to the registry itself")
+	f.StringSliceVar(&r.helpers, "credential-helpers", helperNames(), "`names` of the built-in helpers that are asked for credentials for registries of theirs; empty for none")
 	f.IntVar(&r.retries, "push-retry", 0, "how often a transfer is tried again (default 5)")
 }
 
-// client makes the registry client. Credentials are those of Docker's config.json, where Docker would look for it.
+// client makes the registry client.
 func (r *registryFlags) client(warn func(string)) (*registry.Client, error) {
 	o := r.o
 	o.Warn = warn
@@ -112,7 +113,7 @@ func (r *registryFlags) client(warn func(string)) (*registry.Client, error) {
 	o.UserAgent = "gobuild/" + version()
 	o.Retries = r.retries
 	var err error
-	if o.Keychain, err = registry.DockerConfig(dockerConfigDir()); err != nil {
+	if o.Keychain, err = keychain(r.helpers); err != nil {
 		return nil, err
 	}
 	if o.Certificates, err = pairs("registry-certificate", r.certificates); err != nil {
@@ -141,18 +142,6 @@ func (r *registryFlags) client(warn func(string)) (*registry.Client, error) {
 		}
 	}
 	return registry.New(o)
-}
-
-// dockerConfigDir is where Docker's clients keep config.json.
-func dockerConfigDir() string {
-	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
-		return dir
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(home, ".docker")
 }
 
 // layerFlags say how new layers are written.

@@ -94,6 +94,21 @@ func (o Options) driver(ctx context.Context, store *local.Store) (sandbox.Driver
 	d, err := sandbox.Select(ctx, list, o.Isolation)
 	if err == nil && d.Name() == inplace.Name {
 		o.readSecrets(ctx)
+		err = o.identify(ctx)
 	}
 	return d, err
+}
+
+// identify lets the client find credentials for what is pushed while the files that they are in can be read, which they
+// cannot while a step runs in the container's own root.
+func (o Options) identify(ctx context.Context) error {
+	if o.Registry == nil {
+		return nil
+	}
+	for _, ref := range o.Destinations {
+		if err := o.Registry.Identify(ctx, ref); err != nil {
+			return err
+		}
+	}
+	return nil
 }
