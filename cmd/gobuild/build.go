@@ -24,6 +24,7 @@ type buildFlags struct {
 	output   outputFlags
 	cache    cacheFlags
 	mounts   cacheMountFlags
+	kaniko   kanikoFlags
 
 	annotations                  []string
 	workDir, isolation, progress string
@@ -49,6 +50,7 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&b.progress, "progress", "auto", "how progress is shown: auto, tty, plain, json or quiet")
 	f.StringVarP(&b.verbosity, "verbosity", "v", "info", "least severe messages to show: debug, info, warn or error")
 	registerWorkDir(f, &b.workDir)
+	b.kaniko.register(f)
 }
 
 func registerWorkDir(f *pflag.FlagSet, dir *string) {
@@ -63,7 +65,12 @@ func newBuild(log *logrus.Logger) *cobra.Command {
 	var flags buildFlags
 	c := &cobra.Command{
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return flags.run(c.Context(), log) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := kanikoEnvironment(c.Flags()); err != nil {
+				return err
+			}
+			return flags.run(c.Context(), log)
+		},
 	}
 	flags.register(c.Flags())
 	c.Flags().SortFlags = false
@@ -71,11 +78,9 @@ func newBuild(log *logrus.Logger) *cobra.Command {
 }
 
 func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
-	level, err := logrus.ParseLevel(b.verbosity)
-	if err != nil {
-		return usagef("--verbosity %q is none of debug, info, warn, error", b.verbosity)
+	if err := setVerbosity(log, b.verbosity); err != nil {
+		return err
 	}
-	log.SetLevel(level)
 	if b.check {
 		b.call = "check"
 	}
@@ -88,6 +93,15 @@ func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
 		return q.run(ctx, log, m)
 	}
 	return b.build(ctx)
+}
+
+func setVerbosity(log *logrus.Logger, word string) error {
+	level, err := logrus.ParseLevel(word)
+	if err != nil {
+		return usagef("--verbosity %q is none of debug, info, warn, error", word)
+	}
+	log.SetLevel(level)
+	return nil
 }
 
 // build builds and exports.
@@ -104,6 +118,9 @@ func (b *buildFlags) build(ctx context.Context) (err error) {
 	o.Progress = sink
 	warn := func(text string) {
 		sink.Emit(progress.Event{Time: time.Now(), Kind: progress.Warning, Text: text})
+	}
+	for _, text := range b.kaniko.warnings() {
+		warn(text)
 	}
 	client, err := b.registry.client(warn)
 	if err != nil {

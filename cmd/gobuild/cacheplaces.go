@@ -130,7 +130,7 @@ func (c *cacheFlags) apply(ctx context.Context, o *build.Options, destinations [
 	if o.CacheFrom, err = opened.all(ctx, from, cache.From); err != nil {
 		return opened.Close, err
 	}
-	o.BaseDirs = c.bases
+	o.BaseDirs = c.defaultBases()
 	o.NoCacheCopies, o.NoCacheRuns = !c.copies, !c.runs
 	return opened.Close, nil
 }

@@ -25,16 +25,16 @@ const (
 func main() {
 	sandbox.Init()
 	limitMemory()
-	os.Exit(run(os.Args[1:]))
+	os.Exit(run(os.Args[0], os.Args[1:]))
 }
 
-// run executes the command line and returns the exit code.
-func run(args []string) int {
+// run executes the command line of the program by this name and returns the exit code.
+func run(name string, args []string) int {
 	ctx, stop := interruptible(context.Background())
 	defer stop()
 	log := logrus.New()
 	log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
-	cmd := newRoot(log)
+	cmd := invoked(log, name)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	switch {

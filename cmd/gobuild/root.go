@@ -25,6 +25,9 @@ It needs no daemon and no privileges: RUN instructions run in the best sandbox t
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unknownFlag(c, err) })
 	root.AddCommand(newCheck(log), newOutline(log), newTargets(log), newPlan(log), newCache(log), newWarm(log), newPrune(), newDoctor(), newVersion())
+	// A template of our own would bring in text/template, and with it six megabytes: it calls methods by their names, so that the
+	// linker has to keep them all.
+	root.Version = version()
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -13,7 +13,8 @@ import (
 // TestMain lets the test binary be the program: scripts run it as gobuild, and it runs itself as the child of sandboxes.
 func TestMain(m *testing.M) {
 	sandbox.Init()
-	testscript.Main(m, map[string]func(){"gobuild": func() { os.Exit(run(os.Args[1:])) }})
+	program := func() { os.Exit(run(os.Args[0], os.Args[1:])) }
+	testscript.Main(m, map[string]func(){"gobuild": program, "executor": program, "warmer": program})
 }
 
 // TestScripts runs the command line as a user would, in an empty home. Each script in testdata is one subject.
