@@ -94,6 +94,9 @@ func TestWhereCredentialsAre(t *testing.T) {
 			t.Setenv("XDG_RUNTIME_DIR", home+"/run")
 			write(t, home+"/run/containers/auth.json", good)
 		}},
+		{name: "a store that stands in for its program has nothing", lay: func(t *testing.T, home string) {
+			write(t, home+"/.docker/config.json", strings.Replace(good, "{", `{"credsStore":"ecr-login",`, 1))
+		}},
 		{name: "GitLab job", lay: func(t *testing.T, _ string) { job(t, "secret") }},
 		{name: "a file comes before the job", lay: func(t *testing.T, home string) {
 			job(t, "wrong")

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/gobuild-dev/gobuild/pkg/registry"
+	"github.com/gobuild-dev/gobuild/pkg/registry/registrytest"
 )
 
 // helper puts a docker-credential program into the PATH that answers get with a script's output and counts its runs.
@@ -151,6 +152,32 @@ func TestStandIns(t *testing.T) {
 	}
 	if _, err := resolve(t, k, "c.example/x"); err == nil || !strings.Contains(err.Error(), "docker-credential-missing is not installed") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestIdentify: what is asked for early is known later, when the program may be out of reach; the registry is not asked.
+func TestIdentify(t *testing.T) {
+	host := registrytest.Start(t, registrytest.Config{Htpasswd: registrytest.Alice}).Host
+	p := registrytest.Before(t, host)
+	path := os.Getenv("PATH")
+	runs := helper(t, "early", `echo '{"Username":"alice","Secret":"secret"}'`)
+	k, err := registry.ParseDockerConfig([]byte(`{"credsStore":"early"}`), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t, registry.Options{Keychain: k})
+	if err := c.Identify(t.Context(), p.Host+"/x:1"); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.Count("", ""); n != 0 || runs() != 1 {
+		t.Errorf("%d requests, %d runs of the helper", n, runs())
+	}
+	t.Setenv("PATH", path)
+	if err := c.PushImage(t.Context(), p.Host+"/x:1", randomImage(t, 1000, 1)); err != nil {
+		t.Error(err)
+	}
+	if err := c.Identify(t.Context(), "not a reference"); err == nil {
+		t.Error("no error")
 	}
 }
 

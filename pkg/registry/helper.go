@@ -61,6 +61,10 @@ func (a *helped) get(ctx context.Context) (*authn.AuthConfig, error) {
 	if standIn := a.helpers.standIns[a.helper]; standIn != nil && errors.Is(err, exec.ErrNotFound) {
 		cfg, err = standIn(ctx, a.server)
 	}
+	if k := a.helpers.known[key]; k.cfg != nil && errors.Is(err, exec.ErrNotFound) {
+		// It was there: in a container whose files are put aside while a step runs it will be again.
+		return k.cfg, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -26,15 +26,21 @@ type operator struct {
 	err        error
 	forever    bool
 	wait       chan struct{} // Get waits for it, and for nothing else
+	during     func()        // called by the first Get, which ends with its context then
 }
 
 func (o *operator) Name() string            { return o.name }
 func (o *operator) Serves(host string) bool { return host == o.host }
 
-func (o *operator) Get(_ context.Context, _ string) (authn.AuthConfig, time.Time, error) {
+func (o *operator) Get(ctx context.Context, _ string) (authn.AuthConfig, time.Time, error) {
 	n := o.asked.Add(1)
 	if o.wait != nil {
 		<-o.wait
+	}
+	if o.during != nil && n == 1 {
+		o.during()
+		<-ctx.Done()
+		return authn.AuthConfig{}, time.Time{}, ctx.Err()
 	}
 	ends := o.clock.now.Add(time.Hour)
 	if o.forever {
@@ -166,10 +172,9 @@ func TestNobodyHangs(t *testing.T) {
 
 // TestOneThatIsCancelledSpoilsNothing: the answer to who gave up is not the answer to all.
 func TestOneThatIsCancelledSpoilsNothing(t *testing.T) {
-	o := &operator{name: "o", host: "o.example", clock: newClock()}
-	k := auth.New(auth.Options{}, o)
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	o := &operator{name: "o", host: "o.example", clock: newClock(), during: cancel}
+	k := auth.New(auth.Options{}, o)
 	if _, err := k.ResolveContext(ctx, repository(t, "o.example/x")); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
