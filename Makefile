@@ -1,9 +1,12 @@
 # Everything needs Go, and root or sudo where packages are missing. See scripts/setup for what is installed.
 
-.PHONY: build demo test fuzz-oracle lint bench setup clean
+.PHONY: build image demo test fuzz-oracle lint bench setup clean
 
 build: ## the program, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/gobuild ./cmd/gobuild
+
+image: ## gobuild's own image, in bin/gobuild-image.tar for docker load; IMAGE=... PUSH=1 pushes it (see scripts/image)
+	IMAGE='$(IMAGE)' PUSH='$(PUSH)' ARCHES='$(ARCHES)' scripts/image
 
 demo: build ## build, push, pull and run an image on this machine alone
 	scripts/demo

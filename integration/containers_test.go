@@ -20,8 +20,10 @@ type container struct {
 	name string
 	// contexts is the folder that it has as /context, work its work directory.
 	contexts, work string
-	program        string
-	driver         string
+	// config is the directory of Docker's config.json.
+	config  string
+	program string
+	driver  string
 }
 
 // setting is a way in which people run containers.
@@ -31,7 +33,8 @@ type setting struct {
 	options []string
 	image   func(*testing.T) string
 	program string
-	work    string
+	// work and config are the container's.
+	work, config string
 	// copies says that no RUN can run there.
 	copies bool
 	// only is what the names of cases begin with that are worth it; all are when it is empty.
@@ -41,36 +44,29 @@ type setting struct {
 }
 
 func settings() []setting {
-	disposable := setting{image: disposableImage, program: "/gobuild/gobuild", work: "/gobuild/work", driver: "inplace"}
+	disposable := setting{
+		image: debugImage, program: "/gobuild/gobuild", work: "/gobuild/cache/gobuild", config: "/kaniko/.docker", driver: "inplace",
+	}
 	root, cluster, restricted := disposable, disposable, disposable
 	root.name = "root"
 	cluster.name, cluster.only = "cluster", "run-" // it is the same driver as root's
 	cluster.options = []string{"--memory", "512m", "--volume", "SECRETS:/var/run/secrets/kubernetes.io/serviceaccount:ro"}
 	restricted.name, restricted.copies, restricted.driver = "restricted", true, ""
-	restricted.work = "/volume/work"
 	restricted.options = []string{
-		"--user", "1500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--volume", "VOLUME:/volume",
+		"--user", "1500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--volume", "VOLUME:/gobuild/cache",
 	}
 	return []setting{root, cluster, restricted, {
-		name: "elsewhere", image: debianImage, program: "/usr/local/bin/gobuild", work: "/var/tmp/work", driver: "chroot",
+		name: "elsewhere", image: debianImage, program: "/usr/local/bin/gobuild", work: "/var/tmp/work", config: "/var/tmp/.docker", driver: "chroot",
 	}}
 }
 
-func disposableImage(t *testing.T) string {
-	program, d := gobuild(t), docker(t)
-	return world.boxes[0].get(t, func(ctx context.Context) (string, error) {
-		img, err := parts.Disposable(ctx, world.dir, program)
-		if err != nil {
-			return "", err
-		}
-		return "gobuild-test:disposable", d.Load(ctx, "gobuild-test:disposable", img)
-	})
-}
+// debugImage is gobuild's own image in the variant with a shell.
+func debugImage(t *testing.T) string { return official(t).debug }
 
 // debianImage is somebody's image into which gobuild will be copied.
 func debianImage(t *testing.T) string {
 	img, d := pull(t.Context(), t, debian(t)), docker(t)
-	return world.boxes[1].get(t, func(ctx context.Context) (string, error) {
+	return world.box.get(t, func(ctx context.Context) (string, error) {
 		return "gobuild-test:debian", d.Load(ctx, "gobuild-test:debian", img)
 	})
 }
@@ -81,7 +77,7 @@ func (s setting) start(t *testing.T) *container {
 	dir := t.TempDir()
 	c := &container{
 		name: "gobuild-" + s.name + "-" + filepath.Base(filepath.Dir(dir)), contexts: filepath.Join(dir, "contexts"),
-		work: s.work, program: s.program, driver: s.driver,
+		work: s.work, config: s.config, program: s.program, driver: s.driver,
 	}
 	volumes := map[string]string{"SECRETS": filepath.Join(dir, "secrets"), "VOLUME": filepath.Join(dir, "volume")}
 	for _, d := range []string{c.contexts, volumes["SECRETS"], volumes["VOLUME"]} {
@@ -102,7 +98,7 @@ func (s setting) start(t *testing.T) *container {
 		}
 		args = append(args, o)
 	}
-	c.docker(t, append(args, s.image(t), "tail", "-f", "/dev/null")...)
+	c.docker(t, append(args, "--entrypoint", "tail", s.image(t), "-f", "/dev/null")...)
 	t.Cleanup(func() { c.remove(t) })
 	if s.program != "/gobuild/gobuild" {
 		c.docker(t, "cp", gobuild(t), c.name+":"+s.program)
@@ -129,7 +125,7 @@ func (c *container) docker(t *testing.T, args ...string) string {
 
 // try runs a command in the container and returns all that it prints.
 func (c *container) try(ctx context.Context, t *testing.T, args ...string) (string, error) {
-	words := []string{"exec", "--env", "HOME=" + filepath.Dir(c.work), c.name}
+	words := []string{"exec", "--workdir", "/", "--env", "HOME=" + filepath.Dir(c.work), c.name}
 	cmd := docker(t).Command(ctx, append(words, args...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

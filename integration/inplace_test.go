@@ -78,8 +78,7 @@ func TestRedTeam(t *testing.T) {
 			const password = "open sesame"
 			auth := base64.StdEncoding.EncodeToString([]byte("u:" + password))
 			pattern := "[" + auth[:1] + "]" + auth[1:] // which does not find itself
-			home := filepath.Dir(c.work)
-			c.run(t, "/bin/sh", "-c", "mkdir -p "+home+"/.docker && echo '{\"auths\":{\"elsewhere.invalid\":{\"auth\":\""+auth+"\"}}}' > "+home+"/.docker/config.json && chmod 640 "+home+"/.docker/config.json")
+			c.run(t, "/bin/sh", "-c", "mkdir -p "+c.config+" && cd "+c.config+" && echo '{\"auths\":{\"elsewhere.invalid\":{\"auth\":\""+auth+"\"}}}' > config.json && chmod 640 config.json")
 			honest := c.lay(t, "FROM "+busybox(t)+"\nRUN echo fine > /fine && ls -l / /bin > /list && cat /etc/passwd >> /list\n")
 			if err := c.build(t.Context(), t, honest); err != nil {
 				t.Fatal(err)
@@ -87,7 +86,7 @@ func TestRedTeam(t *testing.T) {
 			before := c.list(t)
 			evil := c.lay(t, "FROM "+busybox(t)+`
 RUN find / -type f ! -path '/sys/*' ! -path '/proc/*' 2>/dev/null | xargs grep -l '`+pattern+`' 2>/dev/null && exit 1; \
-    for p in /proc/[0-9]*; do cat $p/environ $p/root/gobuild/.docker/config.json 2>/dev/null | grep -q '`+pattern+`' && exit 1; done; true
+    for p in /proc/[0-9]*; do cat $p/environ $p/root`+c.config+`/config.json 2>/dev/null | grep -q '`+pattern+`' && exit 1; done; true
 RUN kill -9 -1; true
 RUN cp /bin/busybox /busybox; rm -f /bin/sh /bin/busybox; echo nonsense > /b.txt; /busybox ln -s /b.txt /bin/sh
 `)
@@ -183,6 +182,7 @@ func difference(a, b []string) string {
 // killed, the build does; and when both are, the next start.
 func TestKilledInPlace(t *testing.T) {
 	const builder, child = "/gobuild/gobuild", "gobuild-sandbox-child"
+	marked := []string{"/bin/sh", "-c", "read x < /marker"} // the one program that both the container and the step have
 	type blow struct {
 		victim string
 		signal syscall.Signal
@@ -211,7 +211,7 @@ func TestKilledInPlace(t *testing.T) {
 					t.Fatalf("the build has ended: %v", err)
 				default:
 				}
-				_, err := box.try(t.Context(), t, "cat", "/marker")
+				_, err := box.try(t.Context(), t, marked...)
 				return err == nil
 			})
 			for _, b := range c.blows {
@@ -225,7 +225,7 @@ func TestKilledInPlace(t *testing.T) {
 					t.Error(got)
 				}
 			}
-			waitFor(t, func() bool { _, err := box.try(t.Context(), t, "cat", "/marker"); return err != nil })
+			waitFor(t, func() bool { _, err := box.try(t.Context(), t, marked...); return err != nil })
 			waitFor(t, func() bool { _, err := box.try(t.Context(), t, "/bin/sh", "-c", "true"); return err == nil })
 			if after := box.list(t); !slices.Equal(before, after) {
 				t.Errorf("the container has changed:\n%s", difference(before, after))

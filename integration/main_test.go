@@ -66,7 +66,8 @@ type parkedWorld struct {
 	web      part[*parts.Web]
 	agent    part[*parts.Agent]
 	docker   part[*parts.Docker]
-	boxes    [2]part[string] // images that containers are made of
+	box      part[string] // an image that containers are made of, and ours
+	official part[images]
 	bases    [2]part[string]
 }
 

@@ -124,27 +124,6 @@ func (w *tarWriter) add(h tar.Header, data string) {
 	}
 }
 
-func (w *tarWriter) dir(name string) {
-	w.add(tar.Header{Name: name + "/", Typeflag: tar.TypeDir, Mode: 0o755}, "")
-}
-
-func (w *tarWriter) file(name string, mode int64, data string) {
-	w.add(tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: mode}, data)
-}
-
-func (w *tarWriter) link(name, target string) {
-	w.add(tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target}, "")
-}
-
-// copy adds a program of this machine.
-func (w *tarWriter) copy(name, program string) error {
-	data, err := os.ReadFile(program)
-	if err == nil {
-		w.file(name, 0o755, string(data))
-	}
-	return err
-}
-
 func (w *tarWriter) image(file string) (v1.Image, error) {
 	if w.err == nil {
 		w.err = w.tw.Close()

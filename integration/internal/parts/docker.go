@@ -60,6 +60,9 @@ func (d *Docker) Load(ctx context.Context, ref string, img v1.Image) error {
 	return nil
 }
 
+// Host is where the daemon listens, as DOCKER_HOST has it.
+func (d *Docker) Host() string { return d.socket }
+
 // Command is a command of docker's, to be run.
 func (d *Docker) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "docker", append([]string{"--host", d.socket}, args...)...)
@@ -86,32 +89,4 @@ func (d *Docker) Stop() error {
 		err = errors.Join(err, rmErr)
 	}
 	return errors.Join(err, d.p.stop())
-}
-
-// Disposable makes an image for building in its containers: a program as /gobuild/gobuild, the file that says that the
-// containers are disposable, and busybox.
-func Disposable(ctx context.Context, dir, program string) (v1.Image, error) {
-	box, err := exec.LookPath("busybox")
-	if err != nil {
-		return nil, err
-	}
-	w := newTarWriter()
-	for _, d := range []string{"bin", "etc", "gobuild"} {
-		w.dir(d)
-	}
-	w.file("etc/passwd", 0o644, "root:x:0:0:root:/gobuild:/bin/sh\n")
-	w.file("gobuild/disposable", 0o644, "")
-	if err := errors.Join(w.copy("gobuild/gobuild", program), w.copy("bin/busybox", box)); err != nil {
-		return nil, err
-	}
-	applets, err := exec.CommandContext(ctx, box, "--list").Output()
-	if err != nil {
-		return nil, fmt.Errorf("list applets: %w", err)
-	}
-	for _, a := range strings.Fields(string(applets)) {
-		if a != "busybox" {
-			w.link("bin/"+a, "busybox")
-		}
-	}
-	return w.image(filepath.Join(dir, "disposable.tar"))
 }
