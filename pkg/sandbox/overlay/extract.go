@@ -77,13 +77,10 @@ func (d *Driver) extract(ctx context.Context, s *store, layer v1.Layer, lower fu
 	if id, err = s.newData(); err != nil {
 		return "", fmt.Errorf("extract layer %s: %w", diffID, err)
 	}
-	x, err := s.worker.Extract(ctx, layer, s.data(id), func() (*union.View, error) {
+	err = s.worker.Extract(ctx, layer, s.data(id), d.o.Indexes, func() (*union.View, error) {
 		dirs, err := lower()
 		return &union.View{Dirs: dirs, UserXattr: s.worker.UserXattr()}, err
 	})
-	if err == nil && d.o.Indexes != nil {
-		err = d.o.Indexes.PutIndex(ctx, diffID, x)
-	}
 	if err != nil {
 		err = errors.Join(err, s.worker.Remove(context.WithoutCancel(ctx), []string{s.data(id)}))
 		return "", fmt.Errorf("extract layer %s: %w", diffID, err)

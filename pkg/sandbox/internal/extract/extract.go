@@ -80,6 +80,16 @@ func (x *Extractor) Close() { x.tree.close() }
 
 // Layer writes all entries of an uncompressed layer.
 func (x *Extractor) Layer(ctx context.Context, layer io.Reader) error {
+	return Entries(layer, func(h *tar.Header, body io.Reader) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return x.Entry(h, body)
+	})
+}
+
+// Entries calls entry for each entry of an uncompressed layer, up to the end of the archive.
+func Entries(layer io.Reader, entry func(h *tar.Header, body io.Reader) error) error {
 	tr := tar.NewReader(layer)
 	for {
 		h, err := tr.Next()
@@ -88,10 +98,8 @@ func (x *Extractor) Layer(ctx context.Context, layer io.Reader) error {
 			return nil
 		case err != nil && !errors.Is(err, tar.ErrInsecurePath):
 			return fmt.Errorf("read layer: %w", err)
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
 		}
-		if err := x.Entry(h, tr); err != nil {
+		if err := entry(h, tr); err != nil {
 			return err
 		}
 	}

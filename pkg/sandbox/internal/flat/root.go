@@ -69,18 +69,8 @@ func (r *root) record() string { return filepath.Join(r.dir, "record") }
 
 // extract applies a layer to the root.
 func (r *root) extract(ctx context.Context, l v1.Layer) error {
-	x, err := r.p.worker.Extract(ctx, l, r.fs(), nil)
-	if err != nil {
+	if err := r.p.worker.Extract(ctx, l, r.fs(), r.d.o.Indexes, nil); err != nil {
 		return fmt.Errorf("extract layer: %w", err)
-	}
-	if r.d.o.Indexes != nil {
-		diffID, err := l.DiffID()
-		if err != nil {
-			return err
-		}
-		if err := r.d.o.Indexes.PutIndex(ctx, diffID, x); err != nil {
-			return err
-		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -47,16 +47,8 @@ func fillCache(ctx context.Context, w *worker.Worker, own string, layers []v1.La
 		return err
 	}
 	for _, l := range layers {
-		x, err := w.Extract(ctx, l, next, nil)
-		if err != nil {
+		if err := w.Extract(ctx, l, next, indexes, nil); err != nil {
 			return fmt.Errorf("extract layer: %w", err)
-		}
-		diffID, err := l.DiffID()
-		if err == nil && indexes != nil {
-			err = indexes.PutIndex(ctx, diffID, x)
-		}
-		if err != nil {
-			return err
 		}
 	}
 	record, err := tempRecord(own)
