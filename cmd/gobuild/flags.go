@@ -154,7 +154,7 @@ type layerFlags struct {
 
 func (l *layerFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&l.compression, "compression", "gzip", "compression of new layers: gzip, zstd or uncompressed")
-	f.IntVar(&l.level, "compression-level", 0, "level on the compressor's own scale (default chosen for speed)")
+	f.IntVar(&l.level, "compression-level", 0, "level on the compressor's own scale (default 6 for gzip, 3 for zstd)")
 	f.StringVar(&l.format, "image-format", "oci", "media types of the image: oci or docker")
 	f.BoolVar(&l.rewrite, "rewrite-timestamp", false, "let no file in new layers be younger than SOURCE_DATE_EPOCH")
 	f.BoolVar(&l.reproducible, "reproducible", false, "the same, with 1970-01-01 where SOURCE_DATE_EPOCH is not set")

@@ -29,14 +29,14 @@ func Gzip(level int) (Format, error) {
 //	speed    1.00   0.98   0.88   0.70   0.68   0.62                   0.18
 //	ratio    .379   .369   .358   .349   .341   .337                   .328
 //
-// Compression competes with the build for the cores, so the last level comes before the large
-// step down. Smaller members are shared out better and need less memory; 256 KiB, 512 KiB, 1 MiB and 2 MiB give
-// .3590, .3579, .3574 and .3572. Random bytes cost less than their digests at any level, and need
-// no case of their own.
+// Registries and those who pull keep a layer for long, so that ours are to be within three per cent of what builders
+// with the standard library push: the first level that gives it. Smaller members are shared out better and need less
+// memory; 256 KiB, 512 KiB, 1 MiB and 2 MiB give .3590, .3579, .3574 and .3572 at level 3. Random bytes cost less than
+// their digests at any level, and need no case of their own.
 //
 // For zstd level 3, at the speed of gzip's, gives .3237 with 1 MiB and .3215 with 4 MiB.
 const (
-	gzipLevel = 3
+	gzipLevel = 6
 	gzipSize  = 512 << 10
 	zstdLevel = 3
 	zstdSize  = 1 << 20
