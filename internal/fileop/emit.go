@@ -31,7 +31,8 @@ func (n *node) want() bool {
 	return n.wanted
 }
 
-// emit passes on what is below the directory n, in the order of snapshot.Changes.
+// emit passes on what is below the directory n, in the order of snapshot.Changes. It lets go of what it has passed on:
+// whoever writes a layer collects an index meanwhile, and there can be hundreds of thousands of files.
 func (n *node) emit(ctx context.Context, name string, yield func(snapshot.Change, error) bool) bool {
 	for _, base := range slices.Sorted(maps.Keys(n.children)) {
 		c := n.children[base]
@@ -53,6 +54,7 @@ func (n *node) emit(ctx context.Context, name string, yield func(snapshot.Change
 		if c.isDir() && !c.emit(ctx, full, yield) {
 			return false
 		}
+		delete(n.children, base)
 	}
 	return true
 }
