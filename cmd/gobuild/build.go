@@ -25,6 +25,7 @@ type buildFlags struct {
 	cache    cacheFlags
 	mounts   cacheMountFlags
 	kaniko   kanikoFlags
+	profile  profileFlags
 
 	annotations                  []string
 	workDir, isolation, progress string
@@ -51,6 +52,7 @@ func (b *buildFlags) register(f *pflag.FlagSet) {
 	f.StringVarP(&b.verbosity, "verbosity", "v", "info", "least severe messages to show: debug, info, warn or error")
 	registerWorkDir(f, &b.workDir)
 	b.kaniko.register(f)
+	b.profile.register(f)
 }
 
 func registerWorkDir(f *pflag.FlagSet, dir *string) {
@@ -77,7 +79,7 @@ func newBuild(log *logrus.Logger) *cobra.Command {
 	return c
 }
 
-func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
+func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) (err error) {
 	if err := setVerbosity(log, b.verbosity); err != nil {
 		return err
 	}
@@ -91,6 +93,11 @@ func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) error {
 	if m, ok := methods()[name]; ok {
 		q := call{source: b.source, given: b.given, registry: b.registry, format: format}
 		return q.run(ctx, log, m)
+	}
+	stop, err := b.profile.start()
+	defer func() { err = errors.Join(err, stop()) }()
+	if err != nil {
+		return err
 	}
 	return b.build(ctx)
 }

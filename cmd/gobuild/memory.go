@@ -10,7 +10,7 @@ import (
 const (
 	// memoryTarget is what the collector keeps the process under, in bytes, while it can. Steps and layers are
 	// streamed, so that a build needs a part of it; without a limit short-lived garbage would make it twice as large.
-	memoryTarget = 64 << 20
+	memoryTarget = 40 << 20
 	// headroom is the least room, as a part of what is live, that the collector is left. With less it does nothing
 	// but collect: copying 200,000 files, of which 180 MB are live, took 23 s under the target and takes 11 s.
 	headroom = 8
