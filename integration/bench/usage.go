@@ -68,8 +68,8 @@ type memoryWatch struct {
 	peak     chan int64
 }
 
-// sampling is how often memory is looked at. A look takes 1 ms here.
-const sampling = 20 * time.Millisecond
+// sampling is how often memory is looked at. A look takes 1 ms on an idle machine, and more where many processes run.
+const sampling = 50 * time.Millisecond
 
 // watchMemory watches those descendants of roots, and the roots, that run one of the programs.
 func watchMemory(programs []string, roots ...int) *memoryWatch {

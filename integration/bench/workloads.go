@@ -27,11 +27,7 @@ type workload struct {
 func workloads() []workload {
 	return []workload{
 		{name: "30-small-runs", dockerfile: smallRuns(30)},
-		{name: "copy-only-240mb-base", files: fewFiles, dockerfile: `FROM {{registry}}/base/big:1
-COPY app /opt/app
-COPY conf /etc/conf
-CMD ["/opt/app/run"]
-`},
+		{name: "copy-only-240mb-base", files: fewFiles, dockerfile: copyOnly},
 		{name: "600mb-run", dockerfile: `FROM {{registry}}/base/debian:1
 RUN mkdir /big && i=0; while [ "$(du -sm /big | cut -f1)" -lt 600 ]; do i=$((i+1)); cp -a /usr /big/$i; done; echo {{round}} >/round
 `},
@@ -46,12 +42,20 @@ RUN rm /opt/2/libb* && echo two >>/one
 `},
 		{name: "go-two-stages", files: goProgram, dockerfile: goTwoStages},
 		{name: "four-sleeping-stages", dockerfile: sleepingStages(4), floor: 3 * time.Second},
+		{name: "copy-only-all-changed", cached: true, change: fewFiles, files: fewFiles, dockerfile: copyOnly},
 		{name: "30-steps-cached", cached: true, files: fewFiles, dockerfile: mixedSteps(30)},
 		{name: "go-cached", cached: true, files: goProgram, dockerfile: goTwoStages},
 		{name: "go-one-file-changed", cached: true, change: goProgram, files: goProgram, dockerfile: goTwoStages},
 		{name: "100-steps-far-away", cached: true, latency: 50 * time.Millisecond, files: fewFiles, dockerfile: mixedSteps(100)},
 	}
 }
+
+// copyOnly needs nothing of its base but the list of its files.
+const copyOnly = `FROM {{registry}}/base/big:1
+COPY app /opt/app
+COPY conf /etc/conf
+CMD ["/opt/app/run"]
+`
 
 // goTwoStages compiles a program in one stage and keeps it alone in the other.
 const goTwoStages = `FROM {{registry}}/base/go:1 AS build
