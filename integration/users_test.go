@@ -36,7 +36,7 @@ exec setpriv --reuid %s --regid %s --clear-groups --inh-caps=-all -- "$@"`, s.di
 	return s
 }
 
-// unowned is a Dockerfile that gives no file to anybody in a process.
+// unowned are instructions that give no file to anybody in a process.
 const unowned = `
 WORKDIR /srv
 COPY app dir /srv/
@@ -48,7 +48,7 @@ COPY --from=BASE /etc/passwd /srv/copied
 RUN mv /srv/copied /srv/moved && echo -n >> /srv/owned
 `
 
-// others gives files to more users than one, which needs more ids than one.
+// others gives files to more users than one, and has more run steps.
 const others = `
 RUN chown app:staff /srv/made && echo somebody:x:4000:4000::/home/somebody:/bin/sh >> /etc/passwd && \
     mkdir /home/somebody && chown 4000:4001 /home/somebody && ln /srv/owned /srv/same
@@ -67,10 +67,7 @@ func TestOrdinaryUserBuildsTheSame(t *testing.T) {
 			t.Run(isolation+"-"+who, func(t *testing.T) {
 				t.Parallel()
 				since := time.Now().Truncate(time.Second)
-				dockerfile := "FROM " + busybox(t) + strings.ReplaceAll(unowned, "BASE", busybox(t))
-				if who == "range" {
-					dockerfile += others
-				}
+				dockerfile := "FROM " + busybox(t) + strings.ReplaceAll(unowned+others, "BASE", busybox(t))
 				context := map[string]string{"Dockerfile": dockerfile, "app": "app", "dir/file": "file"}
 				root := newSite(t, context)
 				root.isolation = isolation

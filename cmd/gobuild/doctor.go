@@ -46,9 +46,9 @@ func printDiagnosis(d *build.Diagnosis) {
 		case check.Err != nil:
 			fmt.Printf("%-10s no: %v\n", check.Driver, check.Err)
 		case check.Driver == chosen:
-			fmt.Printf("%-10s yes, and used by --isolation=auto%s\n", check.Driver, shortcoming(check.Driver))
+			fmt.Printf("%-10s yes, and used by --isolation=auto%s\n", check.Driver, shortcoming(check))
 		default:
-			fmt.Printf("%-10s yes%s\n", check.Driver, shortcoming(check.Driver))
+			fmt.Printf("%-10s yes%s\n", check.Driver, shortcoming(check))
 		}
 	}
 	if chosen == "" {
@@ -61,12 +61,15 @@ func printDiagnosis(d *build.Diagnosis) {
 }
 
 // shortcoming says what users of a driver should know before anything else.
-func shortcoming(driver string) string {
-	switch driver {
+func shortcoming(c build.Check) string {
+	switch c.Driver {
 	case "inplace":
 		return "; a step can reach the work directory and the context"
 	case "chroot":
 		return "; a step has no /proc"
+	}
+	if c.Limits != "" {
+		return "; " + c.Limits
 	}
 	return ""
 }
@@ -104,7 +107,7 @@ func diagnosisJSON(d *build.Diagnosis) error {
 		if c.Err != nil {
 			o.Reason = c.Err.Error()
 		} else {
-			o.Note = strings.TrimPrefix(shortcoming(c.Driver), "; ")
+			o.Note = strings.TrimPrefix(shortcoming(c), "; ")
 		}
 		out.Drivers = append(out.Drivers, o)
 	}

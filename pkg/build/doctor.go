@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gobuild-dev/gobuild/pkg/cache/local"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
 
 // Check is what one sandbox driver says of the place that it is in.
@@ -17,6 +18,8 @@ type Check struct {
 	Driver string
 	// Err is nil if the driver works here, and otherwise says why not and what would help.
 	Err error
+	// Limits says what steps lack in it here, and what would help, or is "".
+	Limits string
 }
 
 // Place is what a process is allowed where it is, as far as it matters for running steps.
@@ -67,7 +70,11 @@ func Doctor(ctx context.Context, o Options) (*Diagnosis, error) {
 		return nil, fmt.Errorf("look around: %w", err)
 	}
 	for _, driver := range o.drivers(store.LayersDir, store) {
-		d.Checks = append(d.Checks, Check{driver.Name(), driver.Probe(ctx)})
+		c := Check{Driver: driver.Name(), Err: driver.Probe(ctx)}
+		if l, ok := driver.(sandbox.Limited); ok && c.Err == nil {
+			c.Limits = l.Limits()
+		}
+		d.Checks = append(d.Checks, c)
 	}
 	return d, store.Close()
 }

@@ -26,6 +26,12 @@ type Driver interface {
 	Open(ctx context.Context, layers []v1.Layer) (Root, error)
 }
 
+// Limited is implemented by drivers that may work less well in one place than in another.
+type Limited interface {
+	// Limits says in one clause what steps lack here and what would help, or is "". It is known after Probe.
+	Limits() string
+}
+
 // Root is a root filesystem on which steps work, one after another. Its methods are called
 // from one goroutine at a time, except where said.
 type Root interface {

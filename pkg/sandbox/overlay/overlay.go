@@ -43,6 +43,7 @@ var (
 	_ sandbox.Driver      = (*Driver)(nil)
 	_ sandbox.CacheKeeper = (*Driver)(nil)
 	_ sandbox.CacheSharer = (*Driver)(nil)
+	_ sandbox.Limited     = (*Driver)(nil)
 )
 
 // New returns a driver. Nothing is made before it is used.

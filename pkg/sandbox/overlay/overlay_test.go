@@ -33,6 +33,18 @@ func TestOneOwner(t *testing.T) {
 	sandboxtest.Run(t, sandboxtest.Options{OneOwner: true}, newDriver)
 }
 
+// TestNotSupervising is run by TestSupervisedUser as a user that has one id and whose steps cannot take themselves for others.
+func TestNotSupervising(t *testing.T) {
+	if !sandboxtest.Ordinary() {
+		return
+	}
+	sandboxtest.Run(t, sandboxtest.Options{OneOwner: true, Unsupervised: true}, newDriver)
+}
+
+func TestSupervisedUser(t *testing.T) {
+	sandboxtest.RunSupervised(t, "^TestNotSupervising$/^(changes|layers|process)$")
+}
+
 func TestOrdinaryUser(t *testing.T) { sandboxtest.RunAs(t, false, "^TestOneOwner$") }
 
 func TestOrdinaryUserWithSubordinateIDs(t *testing.T) { sandboxtest.RunAs(t, true, "^TestDriver$") }

@@ -12,6 +12,15 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
 
+// Limits implements sandbox.Limited.
+func (d *Driver) Limits() string {
+	s, err := d.open()
+	if err != nil {
+		return ""
+	}
+	return s.worker.Limits()
+}
+
 // Probe implements sandbox.Driver. It mounts an empty root with all that steps find in it, where roots will lie.
 func (d *Driver) Probe(ctx context.Context) error {
 	s, err := d.open()

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/owners"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
@@ -39,8 +40,12 @@ type root struct {
 	// rubbish are directories that are removed in the end.
 	rubbish []string
 	runs    int
-	failed  error
-	closed  bool
+	// marks are of what is in upper, and of files that steps have seen.
+	marks mark.Record
+	// unseen are layers that were put into the root since Run.
+	unseen []owners.Layer
+	failed error
+	closed bool
 }
 
 // layer is one directory of a root.
@@ -118,6 +123,7 @@ func (r *root) extractAll(ctx context.Context, layers []v1.Layer) error {
 		r.layers = append(r.layers, &layer{id: ids[i], diffID: diffID, owners: r.ownersOf(l)})
 		r.d.locate(diffID, r.s.data(ids[i]))
 	}
+	r.unsee(r.layers...)
 	return nil
 }
 
@@ -128,8 +134,16 @@ func (r *root) Run(ctx context.Context, p sandbox.Process) error {
 	}
 	spec, err := r.spec()
 	if err == nil {
-		_, err = step.Run(ctx, r.s.worker, spec, p)
+		spec.Special, err = owners.Special(ctx, r.unseen)
 	}
+	if err != nil {
+		r.failed = err
+		return err
+	}
+	spec.Table = r.marks.Table
+	result, err := step.Run(ctx, r.s.worker, spec, p)
+	r.marks.Then(result.Owners)
+	r.unseen = nil
 	r.failed = err
 	return err
 }
@@ -162,6 +176,16 @@ func (r *root) owners() []owners.Layer {
 	return out
 }
 
+// unsee notes that layers are in the root which no step has seen.
+func (r *root) unsee(layers ...*layer) {
+	if !r.s.worker.Squash() {
+		return
+	}
+	for _, l := range layers {
+		r.unseen = append(r.unseen, l.owners)
+	}
+}
+
 // ownersOf returns nil when owners are on disk.
 func (r *root) ownersOf(l v1.Layer) owners.Layer {
 	if !r.s.worker.Squash() {
@@ -182,13 +206,13 @@ func (r *root) Changes(ctx context.Context) snapshot.Changes {
 		return func(func(snapshot.Change, error) bool) {}
 	}
 	l := &layer{id: r.upper, own: true}
-	changes := r.s.worker.Upper(ctx, r.s.data(l.id), r.s.paths(r.ids()))
+	changes := r.s.worker.Upper(ctx, r.s.data(l.id), r.s.paths(r.ids()), r.marks)
 	if r.s.worker.Squash() {
 		changes, l.owners = owners.Give(ctx, changes, r.owners())
 	}
 	r.layers = append(r.layers, l)
 	r.sealed = append(r.sealed, l)
-	r.upper = ""
+	r.upper, r.marks.Kept = "", false
 	return changes
 }
 
@@ -268,6 +292,7 @@ func (r *root) Add(ctx context.Context, added v1.Layer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.layers = append(r.layers, l)
+	r.unsee(l)
 	r.publish()
 	return nil
 }

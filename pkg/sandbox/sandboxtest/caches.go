@@ -50,7 +50,7 @@ func (s *suite) testCacheEmpty(t *testing.T) {
 	prepared(false)
 	got := f.mount("stat -c '%a %u:%g' /c; echo kept > /c/x; chmod 4755 /c/x", writable("/c", cache))
 	want := "711 7:8\n"
-	if s.o.OneOwner {
+	if s.o.Unsupervised {
 		want = "711 0:0\n"
 	}
 	if got != want {

@@ -90,7 +90,7 @@ func (s *suite) testChanges(t *testing.T) {
 	d := s.newDriver(t)
 	base := Base(t)
 	for _, c := range changeCases() {
-		if c.owners && s.o.OneOwner {
+		if c.owners && s.o.Unsupervised {
 			continue
 		}
 		s.sub(t, c.name, func(t *testing.T) {

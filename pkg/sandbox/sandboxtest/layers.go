@@ -29,7 +29,7 @@ func (s *suite) testLayers(t *testing.T) {
 // testAttributes holds that all that a layer says of a file is there.
 func (s *suite) testAttributes(t *testing.T) {
 	uid, gid := 1000, 44
-	if s.o.OneOwner {
+	if s.o.Unsupervised {
 		uid, gid = 0, 0
 	}
 	xattr := File("x/xattr", 0o644, "x")

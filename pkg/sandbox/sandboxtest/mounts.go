@@ -82,7 +82,7 @@ for x in "> /m/x" "> /m/tree/a" "rm /m/tree/a" "chmod 0 /m/tree/a" "mount -o rem
 	(eval "$x") 2>/dev/null && echo "could $x"; done; :`,
 		readOnly("/m", sandbox.BindSource{Root: src.root, Path: "/"}))
 	owned := "600 1000:44\n"
-	if s.o.OneOwner {
+	if s.o.Unsupervised {
 		owned = "600 0:0\n"
 	}
 	if want := "in a\nruns\n750 0:0\n" + owned; got != want {

@@ -57,7 +57,7 @@ func (s *suite) testInsecure(t *testing.T) {
 	if strings.Count(all, "\n") != 1 || len(all) != 17 || strings.Trim(all[6:], "fedcb\n") != "" {
 		t.Errorf("capabilities %q", all)
 	}
-	if !s.o.OneOwner {
+	if !s.o.Unsupervised {
 		p := f.sh(caps)
 		p.Insecure, p.User = true, "app"
 		if got := f.run(p); got != all {

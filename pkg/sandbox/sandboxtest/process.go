@@ -79,7 +79,7 @@ func (s *suite) testUser(t *testing.T, f *fixture) {
 		{"4711:42", "4711 42 42 /"},
 	} {
 		s.sub(t, c.user, func(t *testing.T) {
-			if s.o.OneOwner && c.user != "" && c.user != "root" && c.user != "0:0" {
+			if s.o.Unsupervised && c.user != "" && c.user != "root" && c.user != "0:0" {
 				p := f.sh("true")
 				p.User = c.user
 				bad := s.open(t, Base(t))
@@ -92,7 +92,7 @@ func (s *suite) testUser(t *testing.T, f *fixture) {
 			p.User = c.user
 			got := strings.Join(strings.Fields(f.run(p)), " ")
 			want := c.want
-			if s.o.OneOwner {
+			if s.o.Unsupervised {
 				want = "0 0 0 " + want[strings.Index(want, "/"):] // nobody may change groups
 			}
 			if got != want {
@@ -178,7 +178,7 @@ func (s *suite) testWorkingDirectory(t *testing.T) {
 			t.Errorf("in %s: got %q", c.dir, got)
 		}
 	}
-	if s.o.OneOwner {
+	if s.o.Unsupervised {
 		return
 	}
 	p.Dir, p.User = "/owned/x", "app"

@@ -24,8 +24,10 @@ func Main(m *testing.M) {
 
 // Options say what a driver cannot do where the tests run.
 type Options struct {
-	// OneOwner says that there is only one user id.
+	// OneOwner says that there is only one user id, so that steps at most take themselves for other users.
 	OneOwner bool
+	// Unsupervised says that they cannot even do that.
+	Unsupervised bool
 	// Bare says that the driver has neither namespaces nor mounts.
 	Bare bool
 	// Without are the tests, by their names below that of Run's, that a driver cannot pass, with the reasons. All of
@@ -45,6 +47,9 @@ func Run(t *testing.T, o Options, newDriver func(t testing.TB) sandbox.Driver) {
 	s := &suite{o, newDriver}
 	s.sub(t, "probe", s.testProbe)
 	s.sub(t, "changes", s.testChanges)
+	if !o.Unsupervised {
+		s.sub(t, "owners", s.testOwners)
+	}
 	s.sub(t, "layers", s.testLayers)
 	s.sub(t, "process", s.testProcess)
 	s.sub(t, "mounts", s.testMounts)

@@ -132,7 +132,7 @@ func (s *suite) testUserBelow(t *testing.T) {
 	if got := f.run(p); got != "0\n" {
 		t.Errorf("got %q", got)
 	}
-	if s.o.OneOwner {
+	if s.o.Unsupervised {
 		return
 	}
 	p.User = "app"

@@ -5,9 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +21,25 @@ const asUser = "sandboxtest-as-user"
 // /etc/subuid gives a range of ids there, or as a user who has but one id. The calling test must be run
 // as root.
 func RunAs(t *testing.T, subordinate bool, pattern string) {
+	t.Helper()
+	who := "4242"
+	if subordinate {
+		who = "65534"
+	}
+	runAs(t, who, pattern, "")
+}
+
+// RunSupervised is RunAs for a user who has but one id, and whose system calls somebody else supervises, so that the builder cannot
+// supervise those of steps.
+func RunSupervised(t *testing.T, pattern string) {
+	t.Helper()
+	runAs(t, "4242", pattern, supervised)
+}
+
+// supervised asks asUserMain for a supervisor.
+const supervised = "supervised"
+
+func runAs(t *testing.T, who, pattern, how string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("only root can become another user")
@@ -41,12 +62,8 @@ func RunAs(t *testing.T, subordinate bool, pattern string) {
 			t.Fatal(err)
 		}
 	}
-	who := "4242"
-	if subordinate {
-		who = "65534"
-	}
 	cmd := exec.CommandContext(t.Context(), program)
-	cmd.Args = []string{asUser, program, who, pattern}
+	cmd.Args = []string{asUser, program, who, pattern, how}
 	cmd.Dir = tmp
 	cmd.Env = []string{"TMPDIR=" + tmp, "PATH=/usr/bin:/bin:/usr/sbin:/sbin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
@@ -62,6 +79,12 @@ func asUserMain() {
 		return
 	}
 	program, who, pattern := os.Args[1], os.Args[2], os.Args[3]
+	if os.Args[4] == supervised {
+		if err := supervise(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	if err := becomeUser(who); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -100,6 +123,22 @@ func becomeUser(who string) error {
 		return err
 	}
 	return syscall.Setuid(uid)
+}
+
+// supervise installs a filter that lets every call be done, and that has a listener, which stays open in what this process
+// becomes: there can be no second one.
+func supervise() error {
+	runtime.LockOSThread()
+	allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
+	program := unix.SockFprog{Len: 1, Filter: &allow}
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return fmt.Errorf("supervise process: %w", errno)
+	}
+	if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
+		return fmt.Errorf("supervise process: %w", err)
+	}
+	return nil
 }
 
 // Ordinary reports whether the tests run as an ordinary user.

@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 )
 
 const (
@@ -94,6 +96,8 @@ func makeEmpty(dir string, b Beginning) error {
 		if err != nil {
 			return err
 		}
+	} else if err := mark.Write(dir, mark.Owner{UID: b.UID, GID: b.GID}); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
 	}
 	return unix.Chmod(dir, uint32(b.Mode)&0o7777)
 }

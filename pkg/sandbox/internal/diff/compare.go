@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/inode"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
 
@@ -101,6 +102,11 @@ func (c *compare) same(file candidate, before, after *Node) (bool, error) {
 		return true, nil
 	case !looksSame(&before.Stamp, &after.Stamp):
 		return false, nil
+	}
+	if !mark.Bears(after.Stamp.Mode) {
+		if _, given := c.tabled(file); given {
+			return false, nil
+		}
 	}
 	known, ok := c.known[file.name]
 	if !ok {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/inode"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
 
@@ -24,10 +25,16 @@ import (
 // and not to be written to layers.
 const Existed = "GOBUILD.existed"
 
+// Owned is a PAX record in a header of which the owner is known to be the one that the file should have. It is set where there is but
+// one owner, and not to be written to layers.
+const Owned = "GOBUILD.owned"
+
 // Options say what a stream should have in it.
 type Options struct {
-	// MarkExisting sets the record Existed.
-	MarkExisting bool
+	// OneOwner says that files can have but one owner on disk. The records Existed and Owned are set then.
+	OneOwner bool
+	// Marks says which owners they should have.
+	Marks mark.Record
 }
 
 // errStop says that whoever consumed the stream wants no more.
@@ -48,8 +55,10 @@ type emitter struct {
 type candidate struct {
 	path, name string
 	stat       *unix.Stat_t
-	emitted    bool
-	existed    bool
+	// origin is the number under which the file may be known, besides its own, to those who look at an overlay.
+	origin  uint64
+	emitted bool
+	existed bool
 }
 
 func newEmitter(ctx context.Context, o Options, yield func(snapshot.Change, error) bool) *emitter {
@@ -98,13 +107,41 @@ func (e *emitter) header(c candidate) (*tar.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.o.MarkExisting && c.existed {
-		if h.PAXRecords == nil {
-			h.PAXRecords = make(map[string]string)
-		}
-		h.PAXRecords[Existed] = "1"
+	if !e.o.OneOwner {
+		return h, nil
 	}
+	record := Owned
+	switch o, ok := e.tabled(c); {
+	case ok:
+		h.Uid, h.Gid = o.UID, o.GID
+	case mark.Bears(c.stat.Mode) && (e.o.Marks.Kept || h.Uid != int(c.stat.Uid) || h.Gid != int(c.stat.Gid)):
+	case c.existed:
+		record = Existed
+	default:
+		return h, nil
+	}
+	if h.PAXRecords == nil {
+		h.PAXRecords = make(map[string]string)
+	}
+	h.PAXRecords[record] = "1"
 	return h, nil
+}
+
+// tabled returns the owner that a file should have that cannot bear a mark, if it was given one.
+func (e *emitter) tabled(c candidate) (mark.Owner, bool) {
+	if len(e.o.Marks.Table) == 0 {
+		return mark.Owner{}, false
+	}
+	f, _, err := mark.FileOf(unix.AT_FDCWD, c.path, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return mark.Owner{}, false
+	}
+	o, ok := e.o.Marks.Table[f]
+	if !ok && c.origin != 0 {
+		f.Ino = c.origin
+		o, ok = e.o.Marks.Table[f]
+	}
+	return o, ok
 }
 
 func (e *emitter) remove(name string) error {

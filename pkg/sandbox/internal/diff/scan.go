@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/inode"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 )
 
 // Record is what was in a directory at one time.
@@ -70,15 +71,15 @@ func (s *Stamp) isDir() bool { return s.kind() == unix.S_IFDIR }
 // disk has to be waited for.
 const scanners = 4
 
-// Scan makes a record of a directory.
-func Scan(ctx context.Context, dir string) (*Record, error) {
-	s := &scan{live: func() error { return context.Cause(ctx) }, slots: make(chan struct{}, scanners)}
+// Scan makes a record of a directory. Where there is one owner it has the owners that files are marked with.
+func Scan(ctx context.Context, dir string, o Options) (*Record, error) {
+	s := &scan{marks: o.OneOwner, live: func() error { return context.Cause(ctx) }, slots: make(chan struct{}, scanners)}
 	root := &Node{Name: "."}
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
 		return nil, fmt.Errorf("scan directory: %w", &os.PathError{Op: "lstat", Path: dir, Err: err})
 	}
-	root.Stamp = stampOf(&st)
+	root.Stamp = s.stamp(dir, &st)
 	s.dir(dir, root)
 	s.wait.Wait()
 	if s.err != nil {
@@ -88,12 +89,23 @@ func Scan(ctx context.Context, dir string) (*Record, error) {
 }
 
 type scan struct {
+	marks bool         // are looked at
 	live  func() error // returns an error when nobody wants the record any more
 	slots chan struct{}
 	wait  sync.WaitGroup
 
 	mu  sync.Mutex
 	err error
+}
+
+func (s *scan) stamp(path string, st *unix.Stat_t) Stamp {
+	stamp := stampOf(st)
+	if s.marks && mark.Bears(st.Mode) {
+		if o, ok := mark.Read(path); ok {
+			stamp.UID, stamp.GID = uint32(o.UID), uint32(o.GID) //nolint:gosec // ids have 32 bits
+		}
+	}
+	return stamp
 }
 
 func (s *scan) fail(err error) {
@@ -126,7 +138,7 @@ func (s *scan) dir(dir string, n *Node) {
 			s.fail(&os.PathError{Op: "lstat", Path: dir + "/" + name, Err: err})
 			return
 		}
-		n.Children = append(n.Children, &Node{Name: name, Stamp: stampOf(&st)})
+		n.Children = append(n.Children, &Node{Name: name, Stamp: s.stamp(dir+"/"+name, &st)})
 	}
 	for _, child := range n.Children {
 		if !child.Stamp.isDir() {

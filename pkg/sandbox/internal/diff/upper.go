@@ -59,6 +59,9 @@ func (u *upperWalk) file(c candidate, lower *union.Node) error {
 	}
 	c.stat = &st
 	c.existed = lower != nil && lower.Stat.Mode&unix.S_IFMT == st.Mode&unix.S_IFMT
+	if lower != nil {
+		c.origin = lower.Stat.Ino
+	}
 	if union.IsWhiteout(&st) {
 		if lower == nil {
 			return nil
@@ -71,7 +74,7 @@ func (u *upperWalk) file(c candidate, lower *union.Node) error {
 	if _, ok := inode.Type(st.Mode); !ok {
 		return nil // a socket, which no image has
 	}
-	if c.existed {
+	if _, given := u.tabled(c); c.existed && !given {
 		same, err := sameFile(c.path, &st, lower.Path, &lower.Stat)
 		if same || err != nil {
 			return err

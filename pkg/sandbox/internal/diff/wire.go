@@ -110,7 +110,7 @@ func change(h *tar.Header) (snapshot.Change, error) {
 		c.Kind = snapshot.Kind(kind)
 	}
 	for k := range h.PAXRecords {
-		if k != Existed && !isXattr(k) {
+		if k != Existed && k != Owned && !isXattr(k) {
 			delete(h.PAXRecords, k)
 		}
 	}

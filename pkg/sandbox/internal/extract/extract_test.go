@@ -133,7 +133,7 @@ func mkdir(t *rapid.T, name string) {
 }
 
 func scan(t *rapid.T, dir string) *diff.Record {
-	r, err := diff.Scan(t.Context(), dir)
+	r, err := diff.Scan(t.Context(), dir, diff.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

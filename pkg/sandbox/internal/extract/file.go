@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/inode"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/union"
 )
 
@@ -214,6 +215,11 @@ func (x *Extractor) attributes(in place, base string, h *tar.Header) error {
 	if err := chmod(in.fd, base, h); err != nil {
 		return err
 	}
+	if x.o.Squash {
+		if err := noteOwner(procPath(in.fd, base), h); err != nil {
+			return err
+		}
+	}
 	for key, value := range h.PAXRecords {
 		if attr, ok := strings.CutPrefix(key, inode.XattrRecord); ok {
 			if err := setXattr(in.fd, base, attr, value); err != nil {
@@ -222,6 +228,18 @@ func (x *Extractor) attributes(in place, base string, h *tar.Header) error {
 		}
 	}
 	return setTime(in.fd, base, h.ModTime)
+}
+
+// noteOwner marks a file with its owner. Files that cannot bear a mark, and filesystems that know none, do without.
+func noteOwner(name string, h *tar.Header) error {
+	err := mark.Write(name, mark.Owner{UID: h.Uid, GID: h.Gid})
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("note owner: %w", err)
+	}
+	return nil
 }
 
 func chownError(uid, gid int, err error) error {
@@ -249,10 +267,10 @@ func chmod(at int, base string, h *tar.Header) error {
 	return unix.Fchmodat(at, base, uint32(h.Mode)&0o7777, 0)
 }
 
-// setXattr sets an extended attribute, unless it is one that means something to overlayfs. What the filesystem
+// setXattr sets an extended attribute, unless it is one that means something to overlayfs or to us. What the filesystem
 // or our privileges do not allow is left out.
 func setXattr(at int, base, attr, value string) error {
-	if strings.HasPrefix(attr, union.TrustedPrefix) || strings.HasPrefix(attr, union.UserPrefix) {
+	if strings.HasPrefix(attr, union.TrustedPrefix) || strings.HasPrefix(attr, union.UserPrefix) || attr == mark.Xattr {
 		return nil
 	}
 	err := unix.Lsetxattr(procPath(at, base), attr, []byte(value), 0)

@@ -57,6 +57,7 @@ var (
 	_ sandbox.Driver      = (*Driver)(nil)
 	_ sandbox.CacheKeeper = (*Driver)(nil)
 	_ sandbox.CacheSharer = (*Driver)(nil)
+	_ sandbox.Limited     = (*Driver)(nil)
 )
 
 // New returns a driver. Nothing is made before it is used.
@@ -117,6 +118,15 @@ func (d *Driver) Open(ctx context.Context, layers []v1.Layer) (sandbox.Root, err
 		return nil, fmt.Errorf("open root: %w", err)
 	}
 	return r, nil
+}
+
+// Limits implements sandbox.Limited.
+func (d *Driver) Limits() string {
+	p, err := d.open()
+	if err != nil {
+		return ""
+	}
+	return p.worker.Limits()
 }
 
 // Probe implements sandbox.Driver. It prepares all that steps find in an empty root.

@@ -13,6 +13,7 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/owners"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/step"
@@ -34,6 +35,10 @@ type root struct {
 	ran bool
 	// moved are files whose time of change Run has set since then.
 	moved []diff.Moved
+	// marks are of what is in the root.
+	marks mark.Record
+	// unseen are layers that were put into the root since Run.
+	unseen []owners.Layer
 	// reading is the sequence that is still to be consumed.
 	reading *reading
 
@@ -76,7 +81,8 @@ func (r *root) extract(ctx context.Context, l v1.Layer) error {
 	defer r.mu.Unlock()
 	r.layers = append(r.layers, l)
 	if r.p.worker.Squash() {
-		r.owners = append(r.owners, owners.Of(r.d.o.Indexes, l))
+		of := owners.Of(r.d.o.Indexes, l)
+		r.owners, r.unseen = append(r.owners, of), append(r.unseen, of)
 	}
 	return nil
 }
@@ -112,10 +118,17 @@ func (r *root) Run(ctx context.Context, p sandbox.Process) error {
 		return err
 	}
 	r.ran = true
-	moved, err := step.Run(ctx, r.p.worker, r.spec(), p)
-	if len(moved) > 0 {
-		r.moved = append(r.moved, moved)
+	spec := r.spec()
+	var err error
+	if spec.Special, err = owners.Special(ctx, r.unseen); err != nil {
+		return err
 	}
+	spec.Table, r.unseen = r.marks.Table, nil
+	result, err := step.Run(ctx, r.p.worker, spec, p)
+	if len(result.Moved) > 0 {
+		r.moved = append(r.moved, result.Moved)
+	}
+	r.marks.Then(result.Owners)
 	if err != nil && r.d.o.Recover != nil {
 		err = errors.Join(err, r.d.o.Recover())
 	}
@@ -148,7 +161,7 @@ func (r *root) Changes(ctx context.Context) snapshot.Changes {
 		return func(func(snapshot.Change, error) bool) {}
 	}
 	r.ran = false
-	changes := r.p.worker.Compare(ctx, r.fs(), r.record(), r.moved, r.known)
+	changes := r.p.worker.Compare(ctx, r.fs(), r.record(), r.moved, r.marks, r.known)
 	r.moved = nil
 	if r.p.worker.Squash() {
 		var given owners.Layer

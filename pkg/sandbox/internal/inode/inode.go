@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/union"
 )
 
@@ -38,7 +39,7 @@ func Type(mode uint32) (flag byte, ok bool) {
 }
 
 // Header describes the file at path, of which st is known, under name. The attributes of overlayfs itself are left
-// out.
+// out; a file that is marked with an owner has that.
 func Header(path, name string, st *unix.Stat_t) (*tar.Header, error) {
 	flag, ok := Type(st.Mode)
 	if !ok {
@@ -60,9 +61,12 @@ func Header(path, name string, st *unix.Stat_t) (*tar.Header, error) {
 		}
 		h.Linkname = target
 	}
-	xattrs, err := Xattrs(path)
+	xattrs, owner, err := attributes(path)
 	if err != nil {
 		return nil, fmt.Errorf("describe %q: %w", path, err)
+	}
+	if owner != nil {
+		h.Uid, h.Gid = owner.UID, owner.GID
 	}
 	if len(xattrs) > 0 {
 		h.PAXRecords = make(map[string]string, len(xattrs))
@@ -83,14 +87,19 @@ func Readlink(path string) (string, error) {
 // Xattrs returns the extended attributes of a file, following no link, or nil. Attributes of overlayfs, and
 // security labels, which are those of the host, are left out.
 func Xattrs(path string) (map[string]string, error) {
+	xattrs, _, err := attributes(path)
+	return xattrs, err
+}
+
+// attributes returns the extended attributes of a file, and its mark.
+func attributes(path string) (out map[string]string, owner *mark.Owner, err error) {
 	list, err := grow(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
 	if len(list) == 0 || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out map[string]string
 	for part := range bytes.SplitSeq(bytes.TrimSuffix(list, []byte{0}), []byte{0}) {
 		attr := string(part)
 		if strings.HasPrefix(attr, union.TrustedPrefix) || strings.HasPrefix(attr, union.UserPrefix) ||
@@ -102,24 +111,36 @@ func Xattrs(path string) (map[string]string, error) {
 		case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP):
 			continue
 		case err != nil:
-			return nil, err
+			return nil, nil, err
+		}
+		if attr == mark.Xattr {
+			if o, ok := mark.Parse(value); ok {
+				owner = &o
+			}
+			continue
 		}
 		if out == nil {
 			out = make(map[string]string)
 		}
 		out[attr] = string(value)
 	}
-	return out, nil
+	return out, owner, nil
 }
 
-// SameXattrs reports whether two files have the same extended attributes.
+// SameXattrs reports whether two files have the same extended attributes, and the same mark.
 func SameXattrs(a, b string) (bool, error) {
-	x, err := Xattrs(a)
+	x, xOwner, err := attributes(a)
 	if err != nil {
 		return false, err
 	}
-	y, err := Xattrs(b)
-	return maps.Equal(x, y), err
+	y, yOwner, err := attributes(b)
+	if xOwner == nil {
+		xOwner = &mark.Owner{}
+	}
+	if yOwner == nil {
+		yOwner = &mark.Owner{}
+	}
+	return maps.Equal(x, y) && *xOwner == *yOwner, err
 }
 
 // grow calls read with larger buffers until the value fits.

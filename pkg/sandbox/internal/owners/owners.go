@@ -12,20 +12,28 @@ import (
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
 
 // Owner is a user and a group.
-type Owner struct{ UID, GID int }
+type Owner = mark.Owner
+
+// File is what a layer says of a file.
+type File struct {
+	Owner
+	// Special says that the file cannot bear a mark.
+	Special bool
+}
 
 // Layer returns the owners of the files of one layer by their paths.
-type Layer func(ctx context.Context) (map[string]Owner, error)
+type Layer func(ctx context.Context) (map[string]File, error)
 
 // Of reads the owners from a layer's index, when they are first needed. indexes may be nil.
 func Of(indexes rootfs.Indexes, l v1.Layer) Layer {
 	var mu sync.Mutex
-	var known map[string]Owner
-	return func(ctx context.Context) (map[string]Owner, error) {
+	var known map[string]File
+	return func(ctx context.Context) (map[string]File, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if known != nil {
@@ -35,13 +43,57 @@ func Of(indexes rootfs.Indexes, l v1.Layer) Layer {
 		if err != nil {
 			return nil, fmt.Errorf("read owners: %w", err)
 		}
-		known = make(map[string]Owner, len(x.Records))
-		for i := range x.Records {
-			h := &x.Records[i].Header
-			known[h.Name] = Owner{h.Uid, h.Gid}
-		}
+		known = filesOf(x)
 		return known, nil
 	}
+}
+
+// filesOf returns what an index says. The entry of a hard link says whose its file is from then on, under all its names.
+func filesOf(x *rootfs.Index) map[string]File {
+	known := make(map[string]File, len(x.Records))
+	var links []*tar.Header
+	for i := range x.Records {
+		h := &x.Records[i].Header
+		known[h.Name] = fileOf(h)
+		if h.Typeflag == tar.TypeLink {
+			links = append(links, h)
+		}
+	}
+	for _, h := range links {
+		if first, ok := known[h.Linkname]; ok {
+			first.Owner = Owner{UID: h.Uid, GID: h.Gid}
+			known[h.Linkname], known[h.Name] = first, first
+		}
+	}
+	return known
+}
+
+func fileOf(h *tar.Header) File {
+	special := h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeLink
+	return File{Owner{UID: h.Uid, GID: h.Gid}, special}
+}
+
+// Special returns the owners, by their paths, of files that cannot bear a mark and are not root's. The layers are in the order of an
+// image; a file of one of them may have gone.
+func Special(ctx context.Context, layers []Layer) (map[string]Owner, error) {
+	out := make(map[string]Owner)
+	for _, l := range layers {
+		known, err := l(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for name := range out {
+			if _, again := known[name]; again {
+				delete(out, name)
+			}
+		}
+		for name, f := range known {
+			if f.Special && f.Owner != (Owner{}) {
+				out[name] = f.Owner
+			}
+		}
+	}
+	return out, nil
 }
 
 // index returns a layer's index, which it reads again if nobody has kept it.
@@ -63,26 +115,27 @@ func index(ctx context.Context, indexes rootfs.Indexes, l v1.Layer) (*rootfs.Ind
 	return rootfs.ReadIndex(body, nil)
 }
 
-// Give gives files that were there before the owners that they have in the layers below, which are in the
-// order of an image, and others to root. The changes have to be marked with diff.Existed.
+// Give gives files of which it is not known who should own them to the owners that they have in the layers below, which are in the
+// order of an image, if they were there before, and others to root. The changes have to come with diff.Existed and diff.Owned.
 //
 // The owners that it returns are those in the changes. They are known when the changes have been consumed or
 // abandoned.
 func Give(ctx context.Context, changes snapshot.Changes, below []Layer) (snapshot.Changes, Layer) {
-	given, done := make(map[string]Owner), make(chan struct{})
+	given, done := make(map[string]File), make(chan struct{})
 	stream := func(yield func(snapshot.Change, error) bool) {
 		defer close(done)
 		for c, err := range changes {
 			if err == nil && c.Kind != snapshot.Delete {
 				if c.Header.Typeflag == tar.TypeLink {
 					// It is the same file, and unpacking a link may change the owner of what it leads to.
-					o := given[c.Header.Linkname]
-					c.Header.Uid, c.Header.Gid = o.UID, o.GID
+					first := given[c.Header.Linkname]
+					c.Header.Uid, c.Header.Gid = first.UID, first.GID
 					delete(c.Header.PAXRecords, diff.Existed)
+					delete(c.Header.PAXRecords, diff.Owned)
 				} else {
 					err = give(ctx, &c, below)
 				}
-				given[c.Header.Name] = Owner{c.Header.Uid, c.Header.Gid}
+				given[c.Header.Name] = fileOf(c.Header)
 			}
 			if err != nil {
 				yield(snapshot.Change{}, err)
@@ -93,7 +146,7 @@ func Give(ctx context.Context, changes snapshot.Changes, below []Layer) (snapsho
 			}
 		}
 	}
-	return stream, func(ctx context.Context) (map[string]Owner, error) {
+	return stream, func(ctx context.Context) (map[string]File, error) {
 		select {
 		case <-done:
 			return given, nil
@@ -105,6 +158,10 @@ func Give(ctx context.Context, changes snapshot.Changes, below []Layer) (snapsho
 
 func give(ctx context.Context, c *snapshot.Change, below []Layer) error {
 	h := c.Header
+	if h.PAXRecords[diff.Owned] != "" {
+		delete(h.PAXRecords, diff.Owned)
+		return nil
+	}
 	h.Uid, h.Gid = 0, 0
 	if h.PAXRecords[diff.Existed] == "" {
 		return nil

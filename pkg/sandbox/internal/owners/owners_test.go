@@ -24,8 +24,8 @@ func TestLinksHaveOneOwner(t *testing.T) {
 			}
 		}
 	}
-	below := func(context.Context) (map[string]owners.Owner, error) {
-		return map[string]owners.Owner{"a": {UID: 1000, GID: 50}, "b": {}, "d": {UID: 7}}, nil
+	below := func(context.Context) (map[string]owners.File, error) {
+		return map[string]owners.File{"a": {Owner: owners.Owner{UID: 1000, GID: 50}}, "b": {}, "d": {Owner: owners.Owner{UID: 7}}}, nil
 	}
 	stream, given := owners.Give(t.Context(), changes, []owners.Layer{below})
 	for c, err := range stream {
@@ -44,7 +44,7 @@ func TestLinksHaveOneOwner(t *testing.T) {
 		}
 	}
 	known, err := given(t.Context())
-	if err != nil || known["b"] != (owners.Owner{UID: 1000, GID: 50}) {
+	if err != nil || known["b"].Owner != (owners.Owner{UID: 1000, GID: 50}) {
 		t.Errorf("known %v, %v", known, err)
 	}
 }

@@ -219,7 +219,7 @@ func (b *bare) start(who identity) (pid int, failed *Result, err error) {
 		done := make(chan struct{})
 		go func() {
 			runtime.LockOSThread() // and never unlocked
-			pid, failed, err = b.spec.start(who)
+			pid, failed, err = b.spec.start(who, true)
 			close(done)
 			select {}
 		}()

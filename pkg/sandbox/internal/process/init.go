@@ -26,19 +26,27 @@ func Child(c *child.Conn) error {
 		return err
 	}
 	if spec.Probe {
-		return nil
+		return c.Send(Result{Limits: spec.limits()})
 	}
-	result, err := spec.run(v.user)
+	pid, result, marked, err := spec.startStep(v.user)
 	if err != nil {
 		return err
+	}
+	if result == nil {
+		got, err := reap(pid)
+		if err != nil {
+			return err
+		}
+		result = &got
 	}
 	if err := killAll(); err != nil {
 		return err
 	}
+	result.Owners = marked()
 	if err := v.stubs.remove(); err != nil {
 		return err
 	}
-	return c.Send(result)
+	return c.Send(*result)
 }
 
 // dieWithParent ends this process, and with it its PID namespace, when the builder has gone.
@@ -58,15 +66,6 @@ func resetSignals() {
 	}
 }
 
-// run starts the program as that user and reaps until it ends.
-func (s *Spec) run(who identity) (Result, error) {
-	pid, result, err := s.start(who)
-	if err != nil || result != nil {
-		return deref(result), err
-	}
-	return reap(pid)
-}
-
 // reap waits for the program, and for the orphans that end before it.
 func reap(pid int) (Result, error) {
 	for {
@@ -84,13 +83,6 @@ func reap(pid int) (Result, error) {
 			return Result{Code: status.ExitStatus()}, nil
 		}
 	}
-}
-
-func deref(r *Result) Result {
-	if r == nil {
-		return Result{}
-	}
-	return *r
 }
 
 // killAll ends every other process of the PID namespace and waits for them, so that nothing changes files any

@@ -4,6 +4,7 @@ package process
 
 import (
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/swap"
 )
 
@@ -33,6 +34,10 @@ type Spec struct {
 	Mounts []Mount
 	// UserXattr says that overlays keep what they need in user attributes, OneOwner that files can have but one owner.
 	UserXattr, OneOwner bool
+	// Special has the owners, by their paths from the root, of files that cannot bear a mark, and Table those of files that have
+	// been in this root before.
+	Special map[string]mark.Owner
+	Table   mark.Table
 	// Hosts says that the file that is mounted on /etc/hosts has more in it than the usual.
 	Hosts bool
 	// Probe asks only for the mounts.
@@ -136,6 +141,10 @@ type Result struct {
 	Code int
 	// Reason says why the program was not started; Code is 126 or 127 then.
 	Reason string
+	// Limits says, to Probe, what steps lack here that they have elsewhere.
+	Limits string
+	// Owners says what the step has done about owners, where there is but one.
+	Owners mark.Record
 	// Moved are files of the root that the step has not touched, although their time of change is another one.
 	Moved diff.Moved
 }

@@ -19,8 +19,8 @@ const (
 )
 
 // start starts the program of the step in the root, which is this process's already. When it is the step's own
-// fault that there is no program it returns a result.
-func (s *Spec) start(who identity) (pid int, failed *Result, err error) {
+// fault that there is no program it returns a result. change says that the program is to be run with the ids of that user.
+func (s *Spec) start(who identity, change bool) (pid int, failed *Result, err error) {
 	if err := s.enterDir(who); err != nil {
 		return 0, nil, err
 	}
@@ -41,7 +41,10 @@ func (s *Spec) start(who identity) (pid int, failed *Result, err error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("start process: %w", err)
 	}
-	sys := &syscall.SysProcAttr{Setsid: true, Credential: who.credential(), AmbientCaps: caps}
+	sys := &syscall.SysProcAttr{Setsid: true, AmbientCaps: caps}
+	if change {
+		sys.Credential = who.credential()
+	}
 	if s.Bare != nil {
 		sys.Pdeathsig = unix.SIGKILL // elsewhere the namespace ends with this process
 	}

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
-	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
@@ -17,11 +16,10 @@ import (
 // defaultHostname is the name of the host that steps see, the one that BuildKit gives.
 const defaultHostname = "buildkitsandbox"
 
-// Run runs p in the root that spec describes; it fills in the rest of spec. It returns the files whose time of change it has
-// set itself.
-func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Process) (diff.Moved, error) {
+// Run runs p in the root that spec describes; it fills in the rest of spec. What it returns is known when there is no error.
+func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Process) (process.Result, error) {
 	if len(p.Args) == 0 {
-		return nil, errors.New("run process: no program")
+		return process.Result{}, errors.New("run process: no program")
 	}
 	hostname := p.Hostname
 	if hostname == "" {
@@ -29,7 +27,7 @@ func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Pro
 	}
 	spec.Hostname = hostname
 	if err := addMounts(ctx, w, &spec, p); err != nil {
-		return nil, fmt.Errorf("run process: %w", err)
+		return process.Result{}, fmt.Errorf("run process: %w", err)
 	}
 	spec.Args, spec.Env, spec.Dir, spec.User = p.Args, p.Env, p.Dir, p.User
 	spec.Hosts = len(p.Hosts) > 0
@@ -38,15 +36,15 @@ func Run(ctx context.Context, w *worker.Worker, spec process.Spec, p sandbox.Pro
 	result, err := w.Run(ctx, &spec, stdout, stderr)
 	switch {
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+		return process.Result{}, context.Cause(ctx)
 	case err != nil:
-		return nil, fmt.Errorf("run process: %w", err)
+		return process.Result{}, fmt.Errorf("run process: %w", err)
 	case result.Reason != "":
-		return nil, fmt.Errorf("%s: %w", result.Reason, &sandbox.ExitError{Code: result.Code})
+		return process.Result{}, fmt.Errorf("%s: %w", result.Reason, &sandbox.ExitError{Code: result.Code})
 	case result.Code != 0:
-		return nil, &sandbox.ExitError{Code: result.Code}
+		return process.Result{}, &sandbox.ExitError{Code: result.Code}
 	}
-	return result.Moved, nil
+	return result, nil
 }
 
 // streams returns writers of which only one is used at a time. The same writer twice stays one, so that

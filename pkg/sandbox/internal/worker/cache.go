@@ -18,6 +18,8 @@ import (
 type CacheSpec struct {
 	Dir, Name     string
 	Before, After string
+	// OneOwner says that files can have but one owner on disk. ReadCache fills it in.
+	OneOwner bool
 	// Base, when not nil, says that the changes are to be those to these files, and Touched which of them are others in the
 	// layers that Before is the record of. Both have paths from Dir.
 	Base    []diff.File
@@ -36,6 +38,7 @@ type AskCache func(ctx context.Context, f CacheFound) ([]*diff.Known, error)
 
 // ReadCache returns what has changed in a cache. Paths begin with spec.Name.
 func (w *Worker) ReadCache(ctx context.Context, spec CacheSpec, ask AskCache) snapshot.Changes {
+	spec.OneOwner = w.squash
 	if w.ids != nil {
 		return w.changesOf(ctx, opReadCache, spec, func(p *child.Process) error {
 			var found CacheFound
@@ -107,7 +110,7 @@ func readCache(ctx context.Context, spec CacheSpec, ask func(CacheFound) ([]*dif
 	if err != nil {
 		return nil, err
 	}
-	scanned, err := diff.Scan(ctx, filepath.Join(spec.Dir, spec.Name))
+	scanned, err := diff.Scan(ctx, filepath.Join(spec.Dir, spec.Name), diff.Options{OneOwner: spec.OneOwner})
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/child"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/union"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
@@ -20,9 +21,9 @@ type UpperSpec struct {
 	Options diff.Options
 }
 
-// Upper returns what the upper directory of an overlay changes in the directories below it.
-func (w *Worker) Upper(ctx context.Context, upper string, lower []string) snapshot.Changes {
-	spec := UpperSpec{upper, union.View{Dirs: lower, UserXattr: w.userXattr}, diff.Options{MarkExisting: w.squash}}
+// Upper returns what the upper directory of an overlay changes in the directories below it. marks are of what is in it.
+func (w *Worker) Upper(ctx context.Context, upper string, lower []string, marks mark.Record) snapshot.Changes {
+	spec := UpperSpec{upper, union.View{Dirs: lower, UserXattr: w.userXattr}, diff.Options{OneOwner: w.squash, Marks: marks}}
 	if w.ids == nil {
 		return diff.Upper(ctx, spec.Upper, &spec.Lower, spec.Options)
 	}

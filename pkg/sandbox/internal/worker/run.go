@@ -24,10 +24,13 @@ func (w *Worker) Run(ctx context.Context, spec *process.Spec, stdout, stderr io.
 		return process.Result{}, p.Fail(err)
 	}
 	var result process.Result
-	if !spec.Probe {
+	if !spec.Probe || spec.Bare == nil {
 		if err := p.Receive(&result); err != nil {
 			return process.Result{}, p.Fail(err)
 		}
+	}
+	if spec.Probe {
+		w.limits.Store(&result.Limits)
 	}
 	return result, p.Finish()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/child"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
 )
 
@@ -24,7 +25,7 @@ type ScanSpec struct {
 // Record scans a directory and writes the record to a file. Changes made after it has returned are sure to be
 // seen.
 func (w *Worker) Record(ctx context.Context, dir, file string) error {
-	spec := ScanSpec{Dir: dir, Record: file}
+	spec := ScanSpec{Dir: dir, Record: file, Options: diff.Options{OneOwner: w.squash}}
 	if w.ids == nil {
 		return record(ctx, spec)
 	}
@@ -47,7 +48,7 @@ func childRecord(c *child.Conn) error {
 }
 
 func record(ctx context.Context, spec ScanSpec) error {
-	r, err := diff.Scan(ctx, spec.Dir)
+	r, err := diff.Scan(ctx, spec.Dir, spec.Options)
 	if err != nil {
 		return err
 	}
@@ -61,9 +62,9 @@ func record(ctx context.Context, spec ScanSpec) error {
 type Ask func(ctx context.Context, names []string) ([]*diff.Known, error)
 
 // Compare returns what has changed in a directory since Record, or the last Compare. Renaming alone has set the times of
-// moved, in this order.
-func (w *Worker) Compare(ctx context.Context, dir, file string, moved []diff.Moved, ask Ask) snapshot.Changes {
-	spec := ScanSpec{dir, file, diff.Options{MarkExisting: w.squash}, moved}
+// moved, in this order; marks are of what is in the directory.
+func (w *Worker) Compare(ctx context.Context, dir, file string, moved []diff.Moved, marks mark.Record, ask Ask) snapshot.Changes {
+	spec := ScanSpec{dir, file, diff.Options{OneOwner: w.squash, Marks: marks}, moved}
 	if w.ids != nil {
 		return w.changesOf(ctx, opCompare, spec, func(p *child.Process) error {
 			var names []string
@@ -143,7 +144,7 @@ func compare(ctx context.Context, spec ScanSpec, ask func([]string) ([]*diff.Kno
 	for _, moved := range spec.Moved {
 		before.Adjust(moved)
 	}
-	after, err := diff.Scan(ctx, spec.Dir)
+	after, err := diff.Scan(ctx, spec.Dir, spec.Options)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,7 @@ type Worker struct {
 	squash    bool
 	userXattr bool
 	bare      bool
+	limits    atomic.Pointer[string]
 }
 
 // Bare is a worker whose steps run without namespaces. They see this process, so that it is made one into which nobody can
@@ -66,6 +68,14 @@ func lacksTrusted(dir string) (bool, error) {
 // disk.
 func (w *Worker) Squash() bool { return w.squash }
 
+// Limits says what steps lack here that they have elsewhere, as far as a probe has found out.
+func (w *Worker) Limits() string {
+	if found := w.limits.Load(); found != nil {
+		return *found
+	}
+	return ""
+}
+
 // UserXattr reports whether overlayfs has to use user attributes.
 func (w *Worker) UserXattr() bool { return w.userXattr }
 
@@ -78,7 +88,7 @@ func (w *Worker) Variant() string {
 	case w.bare:
 		return "root" // as root leaves them where it may mount
 	case w.squash:
-		return "one-owner"
+		return "one-id"
 	case w.ids != nil:
 		first := w.ids.UIDs[len(w.ids.UIDs)-1]
 		return fmt.Sprintf("ids-%d-%d", first.HostID, first.Size)
