@@ -31,8 +31,10 @@ type Session struct {
 	ids   identities
 	files files
 	calls map[uint32]handler
-	// chrooted says that a process may have another root directory than this one.
-	chrooted atomic.Bool
+	// mounts is the mount namespace of this process.
+	mounts string
+	// wandered says that a process may have another root directory than this one, or other mounts.
+	wandered atomic.Bool
 }
 
 // Start supervises what the calling thread and the programs that it starts will do. The thread should be locked, and end when it
@@ -52,6 +54,10 @@ func Start(first Identity, special map[string]mark.Owner, table mark.Table) (*Se
 	}
 	if err := check(); err != nil {
 		return nil, err
+	}
+	var err error
+	if s.mounts, err = readlink("/proc/self/ns/mnt"); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if err := s.files.init(special, table); err != nil {
 		return nil, err

@@ -102,10 +102,10 @@ func common() []call {
 		{number: unix.SYS_EXECVE, answer: func(r *request) answer { return r.execute(unix.AT_FDCWD, 0, 0) }},
 		{number: unix.SYS_EXECVEAT, answer: func(r *request) answer { return r.execute(r.fd(0), 1, int(r.int(4))) }},
 		{number: unix.SYS_PRLIMIT64, only: equal(1, unix.RLIMIT_LOCKS), answer: func(r *request) answer { return r.limit(3) }},
-		{number: unix.SYS_CHROOT, answer: func(r *request) answer {
-			r.session.chrooted.Store(true)
-			return proceed()
-		}},
+		{number: unix.SYS_CHROOT, answer: (*request).wander},
+		{number: unix.SYS_SETNS, answer: (*request).wander},
+		{number: unix.SYS_UNSHARE, only: &condition{value: unix.CLONE_NEWNS, anyOf: true}, answer: (*request).wander},
+		{number: unix.SYS_CLONE, only: &condition{value: unix.CLONE_NEWNS, anyOf: true}, answer: (*request).wander},
 		{number: unix.SYS_OPENAT, only: makingBy(2), answer: func(r *request) answer {
 			return r.openFile(r.fd(0), 1, uint64(r.arg(2)), uint32(r.arg(3))) //nolint:gosec // the kernel takes 32 bits of the mode
 		}},

@@ -37,10 +37,16 @@ func (p *place) flags() int {
 	return unix.AT_SYMLINK_NOFOLLOW
 }
 
+// wander notes that paths no longer mean the same to all.
+func (r *request) wander() answer {
+	r.session.wandered.Store(true)
+	return proceed()
+}
+
 // look finds a file that is only going to be looked at. What it finds in /proc, where links lead to what others have open, may be
 // something else.
 func (r *request) look(dir int, name string, follow bool) (place, error) {
-	if r.session.chrooted.Load() {
+	if r.session.wandered.Load() {
 		fd, err := r.open(dir, name, follow)
 		if err != nil {
 			return place{}, err
@@ -119,8 +125,14 @@ func (r *request) open(dir int, name string, follow bool) (int, error) {
 		how.Flags |= unix.O_NOFOLLOW
 	}
 	root := "/"
-	if r.session.chrooted.Load() {
-		var err error
+	if r.session.wandered.Load() {
+		mounts, err := readlink(r.proc() + "/ns/mnt")
+		if err != nil {
+			return -1, err
+		}
+		if mounts != r.session.mounts {
+			return -1, unix.EXDEV // its files are none of ours
+		}
 		if root, err = readlink(r.proc() + "/root"); err != nil {
 			return -1, err
 		}
