@@ -122,42 +122,44 @@ func (i *IDs) set(id uint32, privileged bool) bool {
 
 // setTwo sets ids as setreuid does.
 func (i *IDs) setTwo(real, effective uint32, privileged bool) bool {
-	old := *i
+	next := *i
 	if real != unchanged {
-		if !privileged && real != old.Real && real != old.Effective {
+		if !privileged && real != i.Real && real != i.Effective {
 			return false
 		}
-		i.Real = real
+		next.Real = real
 	}
 	if effective != unchanged {
-		if !privileged && effective != old.Real && effective != old.Effective && effective != old.Saved {
+		if !privileged && effective != i.Real && effective != i.Effective && effective != i.Saved {
 			return false
 		}
-		i.Effective = effective
+		next.Effective = effective
 	}
-	if real != unchanged || effective != unchanged && effective != old.Real {
-		i.Saved = i.Effective
+	if real != unchanged || effective != unchanged && effective != i.Real {
+		next.Saved = next.Effective
 	}
-	i.Files = i.Effective
+	next.Files = next.Effective
+	*i = next
 	return true
 }
 
 // setThree sets ids as setresuid does.
 func (i *IDs) setThree(real, effective, saved uint32, privileged bool) bool {
-	old := *i
+	next := *i
 	for _, c := range []struct {
 		id   uint32
 		into *uint32
-	}{{real, &i.Real}, {effective, &i.Effective}, {saved, &i.Saved}} {
+	}{{real, &next.Real}, {effective, &next.Effective}, {saved, &next.Saved}} {
 		if c.id == unchanged {
 			continue
 		}
-		if !privileged && c.id != old.Real && c.id != old.Effective && c.id != old.Saved {
+		if !privileged && c.id != i.Real && c.id != i.Effective && c.id != i.Saved {
 			return false
 		}
 		*c.into = c.id
 	}
-	i.Files = i.Effective
+	next.Files = next.Effective
+	*i = next
 	return true
 }
 
