@@ -71,7 +71,8 @@ func Start(first Identity, special map[string]mark.Owner, table mark.Table) (*Se
 	return s, nil
 }
 
-// Marked returns the owners of files of the root's filesystem that cannot bear a mark, special and table among them. It is to be called when no process is left.
+// Marked returns the owners of files of the root's filesystem that cannot bear a mark, special and table among them. It is to be
+// called when no process is left.
 func (s *Session) Marked() mark.Table { return s.files.onRoot() }
 
 // supervisors is how many calls are looked at at a time.

@@ -19,7 +19,7 @@ type condition struct {
 	anyOf bool
 }
 
-// making is the condition on flags of open.
+// makingBy is the condition on an argument that has flags of open.
 func makingBy(arg int) *condition { return &condition{arg: arg, value: makesFile, anyOf: true} }
 
 func equal(arg int, value uint32) *condition { return &condition{arg: arg, value: value} }
