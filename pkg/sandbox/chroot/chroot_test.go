@@ -21,6 +21,10 @@ func TestDriver(t *testing.T) {
 		without["process/view/"+name] = "there is no /proc"
 	}
 	without["process/trap_28_daemons"] = "there is no /proc"
-	without["process/user/no_capabilities"] = "there is no /proc"
+	for _, name := range []string{
+		"process/user/no_capabilities", "owners/standard_output_by_its_name", "owners/open_files_by_their_names",
+	} {
+		without[name] = "there is no /proc"
+	}
 	sandboxtest.Run(t, sandboxtest.Options{Bare: true, Without: without}, newDriver)
 }
