@@ -16,7 +16,7 @@ import (
 )
 
 // keyVersion is part of every key. It changes when the same inputs give another layer than before.
-const keyVersion = "gobuild step 2"
+const keyVersion = "gobuild step 3"
 
 // keyHash makes a key of labelled fields. Labels and values are framed by their lengths, so that no bytes can
 // move from one field to another and leave the key as it was.
