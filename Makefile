@@ -1,6 +1,6 @@
 # Everything needs Go, and root or sudo where packages are missing. See scripts/setup for what is installed.
 
-.PHONY: build image demo test fuzz-oracle lint bench setup clean
+.PHONY: build image demo test fuzz-oracle lint bench bench-quick setup clean
 
 build: ## the program, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/gobuild ./cmd/gobuild
@@ -25,6 +25,9 @@ lint: ## linters and known vulnerabilities
 
 bench: build ## gobuild against BuildKit and Buildah; DIR= a folder on a quiet file system
 	scripts/bench $(if $(DIR),-dir "$(DIR)")
+
+bench-quick: ## what typical builds cost in requests, processes, bytes and allocations, against limits
+	scripts/bench-quick
 
 clean: ## what make made; .tools stays
 	rm -rf bin

@@ -63,6 +63,7 @@ type parkedWorld struct {
 	registry part[*parts.Registry]
 	buildkit part[*parts.BuildKit]
 	gobuild  part[string]
+	tally    part[string]
 	web      part[*parts.Web]
 	agent    part[*parts.Agent]
 	docker   part[*parts.Docker]

@@ -99,6 +99,7 @@ func (b *buildFlags) run(ctx context.Context, log *logrus.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	defer logAllocations(log)
 	return b.build(ctx)
 }
 

@@ -2,9 +2,12 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/sirupsen/logrus"
 )
 
 const (
@@ -35,4 +38,11 @@ func limitMemory() {
 			}
 		}
 	}()
+}
+
+// logAllocations says what this process has taken from its heap so far. Steps' own processes are not counted.
+func logAllocations(log *logrus.Logger) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	log.Debugf("allocated %d bytes in %d objects, collected %d times", m.TotalAlloc, m.Mallocs, m.NumGC)
 }

@@ -34,6 +34,8 @@ type Request struct {
 	Header       http.Header
 	// Length is that of the body, in bytes; -1 when the request does not say.
 	Length int64
+	// Sent is how many bytes of the body have come so far.
+	Sent int64
 	// Status is that of the answer, and Answer how many bytes its body had so far.
 	Status int
 	Answer int64
@@ -64,6 +66,21 @@ func (c *counter) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// body notes what is sent.
+type body struct {
+	io.ReadCloser
+	p *Proxy
+	r *Request
+}
+
+func (b *body) Read(data []byte) (int, error) {
+	n, err := b.ReadCloser.Read(data)
+	b.p.mu.Lock()
+	defer b.p.mu.Unlock()
+	b.r.Sent += int64(n)
+	return n, err
+}
+
 // Unwrap is for http.ResponseController.
 func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
@@ -91,6 +108,9 @@ func Before(t testing.TB, host string) *Proxy {
 		p.seen = append(p.seen, seen)
 		faults := p.faults
 		p.mu.Unlock()
+		if r.Body != http.NoBody { // which the reverse proxy knows
+			r.Body = &body{ReadCloser: r.Body, p: p, r: seen}
+		}
 		var h http.Handler = back
 		for _, f := range faults {
 			if instead := f(r, h); instead != nil {
