@@ -1,6 +1,6 @@
 # Everything needs Go, and root or sudo where packages are missing. See scripts/setup for what is installed.
 
-.PHONY: build image demo test fuzz-oracle lint bench bench-quick setup clean
+.PHONY: build image demo test fuzz-oracle lint bench bench-quick bench-growth bench-floors setup clean
 
 build: ## the program, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/gobuild ./cmd/gobuild
@@ -28,6 +28,12 @@ bench: build ## gobuild against BuildKit and Buildah; DIR= a folder on a quiet f
 
 bench-quick: ## what typical builds cost in requests, processes, bytes and allocations, against limits
 	scripts/bench-quick
+
+bench-growth: build ## gobuild's time and memory as builds grow; DIR= as above, LARGE=1 for the largest sizes
+	scripts/bench $(if $(DIR),-dir "$(DIR)") $(if $(LARGE),-large) growth
+
+bench-floors: build ## what the machine can do at best; DIR= as above
+	scripts/bench $(if $(DIR),-dir "$(DIR)") floors
 
 clean: ## what make made; .tools stays
 	rm -rf bin

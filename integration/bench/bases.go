@@ -27,15 +27,11 @@ func (b *bench) bases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cache, err := os.UserCacheDir()
+	debian, err := cachedDebian(ctx)
 	if err != nil {
 		return err
 	}
-	debian, err := parts.Debian(ctx, filepath.Join(cache, "gobuild-tests"))
-	if err != nil {
-		return err
-	}
-	big, err := b.large(debian)
+	big, err := b.largeBase(debian)
 	if err != nil {
 		return err
 	}
@@ -56,8 +52,17 @@ func (b *bench) bases(ctx context.Context) error {
 	return nil
 }
 
-// large adds a layer with the libraries of a Debian several times: they compress as programs do.
-func (b *bench) large(debian v1.Image) (v1.Image, error) {
+// cachedDebian keeps the image where the tests do.
+func cachedDebian(ctx context.Context) (v1.Image, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, err
+	}
+	return parts.Debian(ctx, filepath.Join(cache, "gobuild-tests"))
+}
+
+// largeBase adds a layer with the libraries of a Debian several times: they compress as programs do.
+func (b *bench) largeBase(debian v1.Image) (v1.Image, error) {
 	return b.withLayer(debian, func(w *tar.Writer) error {
 		for i := range 5 {
 			if err := copyFiles(w, debian, regexp.MustCompile(`^(\./)?usr/lib/x86_64-linux-gnu/(lib[a-m][^/]*)$`), fmt.Sprintf("opt/%d/", i)); err != nil {

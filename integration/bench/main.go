@@ -3,6 +3,9 @@
 // build begins with nothing that an earlier one has left: gobuild and Buildah in a new folder, BuildKit with a new
 // daemon, which is running before its clock starts. Some find what the program has put into a cache in the registry before.
 //
+// In the mode growth it builds with gobuild alone, in several sizes, and says where time, processor time or memory grow by more
+// than the work; in the mode floors it measures what the machine can do at best.
+//
 // Nothing is deleted until all is measured: for minutes ext4 does not give out the inodes of deleted files, and a
 // directory with many of them makes new files ten times as dear (recently_deleted in fs/ext4/ialloc.c).
 package main
@@ -30,11 +33,16 @@ func main() {
 	flag.StringVar(&b.only, "only", "", "measure workloads with this in their name alone")
 	flag.StringVar(&b.peers, "peers", "buildkit,buildah", "what to compare with; may be empty")
 	flag.IntVar(&b.rounds, "rounds", 3, "builds of each workload by each program")
+	flag.BoolVar(&b.large, "large", false, "growth: measure the largest sizes, too, which take tens of GB and of minutes")
 	flag.StringVar(&b.dir, "dir", "", "where to keep everything meanwhile; a temporary folder if empty")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [flags] [peers | growth | floors]")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := b.run(ctx); err != nil {
+	if err := b.run(ctx, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -43,11 +51,19 @@ func main() {
 type bench struct {
 	gobuild, tools, only, peers, dir string
 	rounds                           int
+	large                            bool
 
 	registry *parts.Registry
 }
 
-func (b *bench) run(ctx context.Context) (err error) {
+// run measures what mode names, peers if it is empty.
+func (b *bench) run(ctx context.Context, mode string) (err error) {
+	measure, ok := map[string]func(context.Context) error{
+		"": b.comparePeers, "peers": b.comparePeers, "growth": b.growth, "floors": b.floors,
+	}[mode]
+	if !ok {
+		return fmt.Errorf("unknown mode %q: give peers, growth or floors", mode)
+	}
 	for _, p := range []*string{&b.gobuild, &b.tools} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return err
@@ -61,10 +77,14 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.registry.Stop()) }()
+	return measure(ctx)
+}
+
+// comparePeers builds all workloads with all programs.
+func (b *bench) comparePeers(ctx context.Context) error {
 	if _, err := b.builders(b.registry.Addr); err != nil {
 		return err
 	}
-
 	fmt.Println("preparing bases ...")
 	if err := b.bases(ctx); err != nil {
 		return err

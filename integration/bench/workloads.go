@@ -147,14 +147,16 @@ func main() {
 func manyFiles(n int) func(dir, round string) error {
 	return func(dir, round string) error {
 		for i := range n {
-			file := filepath.Join(dir, "tree", fmt.Sprintf("%02d", i%100), fmt.Sprintf("%02d", i/100%20), fmt.Sprintf("f%d.txt", i))
-			if err := write(file, strings.Repeat(fmt.Sprintf("file %d of round %s\n", i, round), 1+i%97)); err != nil {
+			if err := write(filepath.Join(dir, treeFile(i)), strings.Repeat(fmt.Sprintf("file %d of round %s\n", i, round), 1+i%97)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 }
+
+// treeFile is the path of a file among many.
+func treeFile(i int) string { return fmt.Sprintf("tree/%02d/%02d/f%d.txt", i%100, i/100%20, i) }
 
 func write(file, data string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
