@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -67,5 +68,19 @@ func TestVerify(t *testing.T) {
 		if (err == nil) != c.ok || (c.ok && !bytes.Equal(got, []byte(c.data))) {
 			t.Errorf("%q of size %d: %q, %v", c.data, c.size, got, err)
 		}
+	}
+}
+
+// TestVerifyWithholdsTheLastBytes holds that who reads as many bytes as there are to be, and no further, as HTTP clients do
+// with bodies, does not get all of false ones.
+func TestVerifyWithholdsTheLastBytes(t *testing.T) {
+	digest, _, err := v1.SHA256(strings.NewReader("the right bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const wrong = "the wrong bytes"
+	r := io.LimitReader(snapshot.Verify(io.NopCloser(iotest.OneByteReader(strings.NewReader(wrong))), digest, int64(len(wrong))), int64(len(wrong)))
+	if got, err := io.ReadAll(r); err == nil || len(got) == len(wrong) {
+		t.Errorf("read %q, %v", got, err)
 	}
 }
