@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -65,5 +66,6 @@ func (i identity) feigned() feign.Identity {
 	for _, g := range i.groups {
 		out.Groups = append(out.Groups, uint32(g))
 	}
+	slices.Sort(out.Groups) // as the kernel does
 	return out
 }
