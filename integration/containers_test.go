@@ -232,7 +232,7 @@ type containerSubject struct {
 }
 
 func (s containerSubject) subject() subject {
-	return subject{s.setting.name, func(ctx context.Context, t *testing.T, j parts.Job) error {
+	return subject{name: s.setting.name, build: func(ctx context.Context, t *testing.T, j parts.Job) error {
 		// The context is where the container can see it.
 		dir, err := os.MkdirTemp(s.container.contexts, "case-*")
 		if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/gobuild-dev/gobuild/integration/internal/parts"
 )
 
-// lay writes a case's files, makes the images, servers and agents that it refers to, and returns its build.
-func lay(t *testing.T, c *casefile.Case) parts.Job {
+// lay writes a case's files below dir, makes the images, servers and agents that it refers to, and returns its build.
+func lay(t *testing.T, c *casefile.Case, dir string) parts.Job {
 	refs := references(t, c)
-	dirs, err := c.Lay(t.TempDir(), refs)
+	dirs, err := c.Lay(dir, refs)
 	if err != nil {
 		t.Fatal(err)
 	}

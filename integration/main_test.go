@@ -70,6 +70,7 @@ type parkedWorld struct {
 	box      part[string] // an image that containers are made of, and ours
 	official part[images]
 	bases    [2]part[string]
+	oracles  map[string]*part[parts.Job] // cases that BuildKit has built, by name; under mu
 }
 
 // part is a value that is made once. A failure is remembered, so that it is not waited for again.
@@ -81,11 +82,27 @@ type part[T any] struct {
 
 func (p *part[T]) get(t testing.TB, start func(context.Context) (T, error)) T {
 	t.Helper()
-	p.once.Do(func() { p.value, p.err = start(context.Background()) })
+	p.once.Do(func() {
+		p.err = errors.New("a test that needs it, too, has failed to make it") // should start end the test
+		p.value, p.err = start(context.Background())
+	})
 	if p.err != nil {
 		t.Fatal(p.err)
 	}
 	return p.value
+}
+
+// oracle is the place of a case's build.
+func (w *parkedWorld) oracle(name string) *part[parts.Job] {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.oracles == nil {
+		w.oracles = map[string]*part[parts.Job]{}
+	}
+	if w.oracles[name] == nil {
+		w.oracles[name] = &part[parts.Job]{}
+	}
+	return w.oracles[name]
 }
 
 func (w *parkedWorld) atEnd(stop func() error) {

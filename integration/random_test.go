@@ -93,7 +93,7 @@ func (r *randomRun) differences(rc *randomcase.Case) []string {
 	if err != nil {
 		r.t.Fatalf("%v in\n%s", err, rc.Text())
 	}
-	job := lay(r.t, c)
+	job := lay(r.t, c, r.t.TempDir())
 	to := registry(r.t).Addr + "/cases/" + c.Name
 	job.Destination = to + ":oracle"
 	job.NoCache = true // BuildKit reuses a copy of the same files whatever the time of their directory
