@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -85,4 +86,12 @@ func TestOneIDIsEnoughForPackages(t *testing.T) {
 			sameImages(t, pull(t.Context(), t, want), pull(t.Context(), t, repo(t, "user")), since)
 		})
 	}
+}
+
+// TestOneIDOnOneProcessor holds that steps start where the one who starts them and the one who supervises that share a processor.
+func TestOneIDOnOneProcessor(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, map[string]string{"Dockerfile": "FROM " + busybox(t) + strings.Repeat("\nRUN true", 5) + "\n"}).as(ordinary)
+	s.through = []string{"taskset", "--cpu-list", "0"}
+	s.mustBuild("--no-push")
 }

@@ -38,7 +38,7 @@ type Session struct {
 }
 
 // Start supervises what the calling thread and the programs that it starts will do. The thread should be locked, and end when it
-// has started them. first is who they are to begin with, special the owners of files, by their paths
+// has started them, see Undisturbed. first is who they are to begin with, special the owners of files, by their paths
 // from the root, that cannot bear a mark, and table those of more of them.
 //
 // The session ends with the processes; this one must outlive them, and have CAP_SYS_ADMIN in its user namespace. An error that is

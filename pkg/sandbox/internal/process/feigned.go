@@ -30,7 +30,11 @@ func (s *Spec) startStep(who identity) (pid int, failed *Result, marked func() m
 			err = unavailable
 			return
 		}
-		pid, failed, err = s.start(who, session == nil)
+		if session == nil {
+			pid, failed, err = s.start(who, true)
+		} else {
+			feign.Undisturbed(func() { pid, failed, err = s.start(who, false) })
+		}
 		if err != nil && unavailable != nil && errors.Is(err, unix.EINVAL) {
 			err = fmt.Errorf("%w (%w)", err, unavailable)
 		}
