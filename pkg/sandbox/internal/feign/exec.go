@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -103,12 +102,4 @@ func isProgram(fd int) bool {
 }
 
 // status returns a field of the caller's status in /proc.
-func (r *request) status(field string) string {
-	status, err := os.ReadFile(r.proc() + "/status")
-	if err != nil {
-		return ""
-	}
-	_, rest, _ := strings.Cut(string(status), "\n"+field+":\t")
-	line, _, _ := strings.Cut(rest, "\n")
-	return line
-}
+func (r *request) status(name string) string { return field(r.proc()+"/status", name) }

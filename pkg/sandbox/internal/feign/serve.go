@@ -72,7 +72,9 @@ func failed(err error) answer {
 type request struct {
 	session *Session
 	notification
-	buf [3 * unix.PathMax]byte
+	// known is proc's answer, once it has given one.
+	known string
+	buf   [3 * unix.PathMax]byte
 }
 
 // serve answers calls, on a thread of its own whose umask is none.
@@ -83,7 +85,7 @@ func (s *Session) serve() {
 	}
 	r := &request{session: s}
 	for {
-		r.notification = notification{}
+		r.notification, r.known = notification{}, ""
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&r.notification)))
 		switch errno {
 		case 0:
@@ -196,5 +198,10 @@ func (r *request) string(i int) (string, error) {
 	return "", unix.ENAMETOOLONG
 }
 
-// proc is the directory of the caller in /proc.
-func (r *request) proc() string { return "/proc/" + strconv.Itoa(int(r.pid)) }
+// proc is the directory of the caller in /proc. When there is none, it is one that does not exist.
+func (r *request) proc() string {
+	if r.known == "" {
+		r.known = "/proc/" + strconv.Itoa(r.session.numbers.of(int(r.pid)))
+	}
+	return r.known
+}
