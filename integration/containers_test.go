@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +40,11 @@ type setting struct {
 	// copies says that no RUN can run there.
 	copies bool
 	// only is what the names of cases begin with that are worth it; all are when it is empty.
-	only string
+	only []string
+	// ordinary says that the user is not root, and has one id to give to files.
+	ordinary bool
+	// once leaves it at one build of a case.
+	once bool
 	// driver is the one that has to be chosen, "" for none.
 	driver string
 }
@@ -47,15 +53,22 @@ func settings() []setting {
 	disposable := setting{
 		image: debugImage, program: "/gobuild/gobuild", work: "/gobuild/cache/gobuild", config: "/kaniko/.docker", driver: "inplace",
 	}
-	root, cluster, restricted := disposable, disposable, disposable
+	root, cluster, user, volume, restricted := disposable, disposable, disposable, disposable, disposable
 	root.name = "root"
-	cluster.name, cluster.only = "cluster", "run-" // it is the same driver as root's
+	cluster.name, cluster.only, cluster.once = "cluster", []string{"run-"}, true // it is the same driver as root's
 	cluster.options = []string{"--memory", "512m", "--volume", "SECRETS:/var/run/secrets/kubernetes.io/serviceaccount:ro"}
 	restricted.name, restricted.copies, restricted.driver = "restricted", true, ""
+	// What drivers do in user namespaces the cases of ordinary users show; here it is what a container makes of it.
+	user.name, user.driver, user.once, user.ordinary = "user", "directory", true, true
+	user.only = []string{"run-mount-", "run-n", "run-s", "run-u", "user-"}
+	user.options = []string{"--user", "1500", "--security-opt", "seccomp=unconfined"}
+	volume.name, volume.driver, volume.once, volume.ordinary = "user-volume", "overlay", true, true
+	volume.only = []string{"run-mount-c", "user-"}
+	volume.options = append(slices.Clip(user.options), "--volume", "VOLUME:/gobuild/cache")
 	restricted.options = []string{
 		"--user", "1500", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--volume", "VOLUME:/gobuild/cache",
 	}
-	return []setting{root, cluster, restricted, {
+	return []setting{root, cluster, user, volume, restricted, {
 		name: "elsewhere", image: debianImage, program: "/usr/local/bin/gobuild", work: "/var/tmp/work", config: "/var/tmp/.docker", driver: "chroot",
 	}}
 }
@@ -166,49 +179,19 @@ func (c *container) build(ctx context.Context, t *testing.T, j parts.Job) error 
 // list describes all files of the container, but for what gobuild keeps and what the kernel has.
 func (c *container) list(t *testing.T) []string {
 	t.Helper()
-	out := c.run(t, "/bin/sh", "-c", "find / -xdev -path "+c.work+" -prune -o -path /context -prune -o -print | sort | "+
-		"while read -r f; do stat -c '%n %f %u:%g' \"$f\"; done; find /dev -xdev | sort")
+	out := c.run(t, "/bin/sh", "-c", "find / -xdev -path "+c.work+" -prune -o -path /context -prune -o "+
+		"-exec stat -c '%n %f %u:%g' {} + | sort; find /dev -xdev | sort")
 	return strings.Split(out, "\n")
 }
 
 // TestCasesInContainers builds cases that run something, and some that do not, in each setting, and compares the images with BuildKit's.
 func TestCasesInContainers(t *testing.T) {
-	docs, err := os.ReadFile(filepath.Join(repository(), "docs", "isolation.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, e := range exceptions() {
-		if !strings.Contains(string(docs), "\n### "+e.heading+"\n") {
-			t.Errorf("%s: %q is no heading in docs/isolation.md", name, e.heading)
-		}
-	}
-	files, err := filepath.Glob("cases/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
 	comparer := &imagediff.Comparer{}
 	for _, s := range settings() {
+		documented(t, s.exceptions())
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			in := containerSubject{s, s.start(t)}.subject()
-			passed, tried := 0, 0
-			for _, file := range files {
-				c, err := casefile.Read(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !s.takes(c) {
-					continue
-				}
-				tried++
-				if t.Run(c.Name, func(t *testing.T) { runCase(t, c, comparer, []subject{in}) }) {
-					passed++
-				}
-			}
-			t.Logf("%d of %d cases pass, %d are not tried", passed, tried, len(files)-tried)
-			if tried == 0 {
-				t.Error("no cases")
-			}
+			tryCases(t, comparer, containerSubject{s, s.start(t)}.subject(), s.takes, s.exceptions())
 		})
 	}
 }
@@ -216,14 +199,18 @@ func TestCasesInContainers(t *testing.T) {
 // takes reports whether a case is for a setting. One container builds one after another, so that not all can be built; nor are git,
 // keys and further contexts where the container could see them.
 func (s setting) takes(c *casefile.Case) bool {
-	if !strings.HasPrefix(c.Name, s.only) || len(c.Contexts) > 0 || len(c.Commits) > 0 || strings.HasPrefix(c.Name, "ssh-") || c.Exceptions["directory"] != "" {
+	if !begins(c.Name, s.only) || len(c.Contexts) > 0 || len(c.Commits) > 0 || strings.HasPrefix(c.Name, "ssh-") || c.Exceptions["directory"] != "" {
 		return false
 	}
 	if c.Runs() {
-		e, ok := exceptions()[c.Name]
-		return !s.copies && (!ok || e.driver != "" && e.driver != s.driver)
+		return !s.copies
 	}
 	return strings.HasPrefix(c.Name, "copy-from-") || strings.HasPrefix(c.Name, "copy-mtime")
+}
+
+// begins reports whether name begins with one of words, of which there may be none.
+func begins(name string, words []string) bool {
+	return len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(name, w) })
 }
 
 type containerSubject struct {
@@ -232,7 +219,7 @@ type containerSubject struct {
 }
 
 func (s containerSubject) subject() subject {
-	return subject{name: s.setting.name, build: func(ctx context.Context, t *testing.T, j parts.Job) error {
+	return subject{name: s.setting.name, once: s.setting.once, build: func(ctx context.Context, t *testing.T, j parts.Job) error {
 		// The context is where the container can see it.
 		dir, err := os.MkdirTemp(s.container.contexts, "case-*")
 		if err != nil {
@@ -268,21 +255,35 @@ func copyFiles(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// exception is a case that a driver cannot pass, or none of those without namespaces and mounts can; docs/isolation.md says why
-// under the heading.
-type exception struct{ driver, heading string }
-
-func exceptions() map[string]exception {
-	machine, copies := exception{"", "What a step sees of the machine"}, exception{"", "Mounts are copies"}
-	noProc, network := exception{"chroot", machine.heading}, exception{"", "Network"}
-	inSight, link := exception{"inplace", "What stays in sight"}, exception{"inplace", copies.heading}
-	return map[string]exception{
+// exceptions are the cases that cannot pass in a setting, with the headings of docs/isolation.md that say why.
+func (s setting) exceptions() map[string]string {
+	const (
+		machine = "What a step sees of the machine"
+		copies  = "Mounts are copies"
+		network = "Network"
+		inSight = "What stays in sight"
+		hides   = "What containers hide"
+	)
+	if s.ordinary {
+		all := userExceptions(true)
+		all["run-network-none"] = hides
+		return all
+	}
+	all := map[string]string{
 		"run-environment": machine, "run-hostname": machine, "run-hostname-default": machine,
-		"run-network-host": noProc, "run-security-sandbox": noProc,
 		"run-network-none": network, "run-security-insecure": network,
 		"run-mounts-as-seen-and-left": copies, "run-mount-bind-is-read-only": copies, "run-mount-cache-read-only": copies,
 		"run-mount-option-names": copies, "run-mount-tmpfs": copies, "run-mount-tmpfs-size": copies,
-		"heredoc-run-shebang-is-executed-by-path": copies, "secret-target-owner-and-mode": link, "secret-default-target": link,
-		"copy-only-wildcards-that-match-nothing": inSight, "run-etc-hosts-is-no-change": inSight, "run-missing-mount-points": inSight,
+		"heredoc-run-shebang-is-executed-by-path": copies,
 	}
+	switch s.driver {
+	case "chroot":
+		maps.Copy(all, map[string]string{"run-network-host": machine, "run-security-sandbox": machine})
+	case "inplace":
+		maps.Copy(all, map[string]string{
+			"secret-target-owner-and-mode": copies, "secret-default-target": copies,
+			"copy-only-wildcards-that-match-nothing": inSight, "run-etc-hosts-is-no-change": inSight, "run-missing-mount-points": inSight,
+		})
+	}
+	return all
 }

@@ -32,16 +32,21 @@ func TestDriversInContainers(t *testing.T) {
 			}
 			c := s.start(t)
 			c.docker(t, "cp", program, c.name+":"+filepath.Dir(s.program)+"/suite")
-			tmp := filepath.Dir(s.work) + "/tmp"
-			args := []string{"/bin/sh", "-c", fmt.Sprintf("mkdir -p %[1]s && [ -e /bin/busybox ] || cp /context/busybox /bin/; TMPDIR=%[1]s exec %[2]s/suite -test.run TestDriver \"$@\"",
-				tmp, filepath.Dir(s.program)), "sh"}
-			if s.driver == "inplace" {
-				args = append(args, "-container")
+			if _, err := c.try(t.Context(), t, "/bin/sh", "-c", "[ -e /bin/busybox ]"); err != nil {
+				c.docker(t, "cp", "/bin/busybox", c.name+":/bin/")
 			}
-			if err := copyFiles(t.Context(), "/bin/busybox", c.contexts); err != nil {
-				t.Fatal(err)
+			args := []string{"/bin/sh", "-c", fmt.Sprintf("mkdir -p %[1]s; TMPDIR=%[1]s exec %[2]s/suite -test.v \"$@\"",
+				filepath.Dir(s.work)+"/tmp", filepath.Dir(s.program)), "sh"}
+			switch {
+			case s.ordinary:
+				// The machine's own tests run all of the suite. What is different here is a /proc in which processes have other numbers.
+				args = append(args, "-test.run", "^TestOneOwner$/^owners$")
+			case s.driver == "inplace":
+				args = append(args, "-test.run", "^TestDriver$", "-container")
+			default:
+				args = append(args, "-test.run", "^TestDriver$")
 			}
-			if out := c.run(t, args...); !strings.Contains(out, "PASS") {
+			if out := c.run(t, args...); !strings.Contains(out, "/owners/") {
 				t.Error(out)
 			}
 		})
