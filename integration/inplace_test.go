@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"os"
 	"os/exec"
@@ -72,56 +71,6 @@ func (c *container) lay(t *testing.T, dockerfile string) parts.Job {
 		}
 	}
 	return parts.Job{Context: dir, Dockerfile: "Dockerfile", NoCache: true}
-}
-
-// TestRedTeam has steps look for what is not theirs, and spoil what they can; the build after them is right, and the container
-// is what it was.
-func TestRedTeam(t *testing.T) {
-	for _, driver := range []string{"inplace", "chroot"} {
-		t.Run(driver, func(t *testing.T) {
-			c := settingOf(driver).start(t)
-			const password = "open sesame"
-			auth := base64.StdEncoding.EncodeToString([]byte("u:" + password))
-			pattern := "[" + auth[:1] + "]" + auth[1:] // which does not find itself
-			c.run(t, "/bin/sh", "-c", "mkdir -p "+c.config+" && cd "+c.config+" && echo '{\"auths\":{\"elsewhere.invalid\":{\"auth\":\""+auth+"\"}}}' > config.json && chmod 640 config.json")
-			honest := c.lay(t, "FROM "+busybox(t)+"\nRUN echo fine > /fine && ls -l / /bin > /list && cat /etc/passwd >> /list\n")
-			if err := c.build(t.Context(), t, honest); err != nil {
-				t.Fatal(err)
-			}
-			before := c.list(t)
-			evil := c.lay(t, "FROM "+busybox(t)+`
-RUN find / -type f ! -path '/sys/*' ! -path '/proc/*' 2>/dev/null | xargs grep -l '`+pattern+`' 2>/dev/null && exit 1; \
-    for p in /proc/[0-9]*; do cat $p/environ $p/root`+c.config+`/config.json 2>/dev/null | grep -q '`+pattern+`' && exit 1; done; true
-RUN kill -9 -1; true
-RUN cp /bin/busybox /busybox; rm -f /bin/sh /bin/busybox; echo nonsense > /b.txt; /busybox ln -s /b.txt /bin/sh
-`)
-			if err := c.build(t.Context(), t, evil); err != nil {
-				t.Errorf("evil: %v", err)
-			}
-			worse := c.lay(t, "FROM "+busybox(t)+`
-RUN mkdir -p /gobuild /context /usr/local/bin; ln -s /etc /dev/pipes; ln -s / /dev/shm/x; \
-    ln -sf /etc/passwd /etc/hosts 2>/dev/null; ln -sf /etc/passwd /etc/resolv.conf 2>/dev/null; ln -s / /run/secrets; \
-    for i in 1 2 3; do (setsid sh -c 'while :; do sleep 1; done' &); done; rm -rf /tmp /home /root
-RUN <<EOF
-  cat /etc/passwd
-EOF
-RUN --mount=type=tmpfs,target=/run/secrets/x true
-`)
-			if err := c.build(t.Context(), t, worse); err != nil {
-				t.Errorf("worse: %v", err)
-			}
-			if after := c.list(t); !slices.Equal(before, after) {
-				t.Errorf("the container has changed:\n%s", difference(before, after))
-			}
-			if out := c.run(t, "/bin/sh", "-c", "for p in /proc/[0-9]*; do cat $p/cmdline; echo; done | grep -c '[s]etsid.*while' || :"); strings.TrimSpace(out) != "0" {
-				t.Errorf("processes are left: %s", out)
-			}
-			honest.Destination = registry(t).Addr + "/red/" + driver + ":1"
-			if err := c.build(t.Context(), t, honest); err != nil {
-				t.Errorf("the next build: %v", err)
-			}
-		})
-	}
 }
 
 // TestRuntimeMounts is traps 29 and 30: what the runtime has mounted is not in a step's way, not wiped, and in no layer.
