@@ -73,25 +73,52 @@ func (c *container) lay(t *testing.T, dockerfile string) parts.Job {
 	return parts.Job{Context: dir, Dockerfile: "Dockerfile", NoCache: true}
 }
 
-// TestRuntimeMounts is traps 29 and 30: what the runtime has mounted is not in a step's way, not wiped, and in no layer.
+// TestRuntimeMounts is traps 29 and 30: what the runtime has mounted, such as a service account's token, and a GPU's device, program and
+// library, is not in a step's way, not wiped, and in no layer; files of the image in the same places are kept in the image.
 func TestRuntimeMounts(t *testing.T) {
-	list := settings()
-	c := list[slices.IndexFunc(list, func(s setting) bool { return s.name == "cluster" })].start(t)
-	job := c.lay(t, "FROM "+busybox(t)+`
-RUN [ ! -e /var/run/secrets/kubernetes.io ] && ! grep -r '[t]he token of the cluster' /var /run
-RUN mkdir -p /var/run/secrets/kubernetes.io/serviceaccount && echo image > /var/run/secrets/kubernetes.io/serviceaccount/token
-RUN rm -rf /var/run/* && mv /run /elsewhere && mkdir /run
-`)
-	job.Destination = registry(t).Addr + "/mounts/cluster:1"
-	before := c.list(t)
-	if err := c.build(t.Context(), t, job); err != nil {
+	const smi, cuda = "/usr/bin/nvidia-smi", "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
+	gpu := filepath.Join(t.TempDir(), "gpu")
+	if err := os.WriteFile(gpu, []byte("the machine's"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.run(t, "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token"); got != clusterToken {
-		t.Errorf("the token is %q", got)
-	}
-	if after := c.list(t); !slices.Equal(before, after) {
-		t.Errorf("the container has changed:\n%s", difference(before, after))
+	for _, driver := range []string{"inplace", "chroot"} {
+		t.Run(driver, func(t *testing.T) {
+			s := settingOf(driver)
+			s.name += "-mounts"
+			s.options = append(slices.Clip(s.options), "--memory", "512m", "--device", "/dev/null:/dev/nvidia0",
+				"--volume", gpu+":"+smi+":ro", "--volume", gpu+":"+cuda+":ro", "--volume", "SECRETS:/var/run/secrets/kubernetes.io/serviceaccount:ro")
+			c := s.start(t)
+			job := c.lay(t, "FROM "+busybox(t)+`
+RUN [ ! -e /var/run/secrets/kubernetes.io ] && ! grep -r '[t]he token of the cluster' /var /run && [ ! -e `+smi+` ] && [ ! -e `+cuda+` ]
+RUN mkdir -p /var/run/secrets/kubernetes.io/serviceaccount && echo image > /var/run/secrets/kubernetes.io/serviceaccount/token
+RUN echo image > `+smi+` && mkdir -p /usr/lib/x86_64-linux-gnu && echo image > `+cuda+`
+RUN mv `+smi+` /usr/bin/moved && echo again > `+smi+` && rm `+cuda+` && echo again > `+cuda+`
+RUN cp -r /var/run/secrets/kubernetes.io/serviceaccount /kept && rm -rf /var/run/* && mv /run /elsewhere && mkdir /run
+`)
+			job.Destination = registry(t).Addr + "/mounts/" + driver + ":1"
+			before := c.list(t)
+			for range 2 {
+				if err := c.build(t.Context(), t, job); err != nil {
+					t.Fatal(err)
+				}
+			}
+			img := pull(t.Context(), t, job.Destination)
+			got := files(t, img)
+			for path, want := range map[string]string{smi: "again\n", cuda: "again\n", "/usr/bin/moved": "image\n", "/kept/token": "image\n"} {
+				if got[path[1:]] != want {
+					t.Errorf("%s is %q", path, got[path[1:]])
+				}
+			}
+			if slices.Contains(list(t, img), "dev/nvidia0") {
+				t.Error("the device is in the image")
+			}
+			if got := c.run(t, "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token", smi, cuda); got != clusterToken+"the machine's"+"the machine's" {
+				t.Errorf("the mounted files are %q", got)
+			}
+			if after := c.list(t); !slices.Equal(before, after) {
+				t.Errorf("the container has changed:\n%s", difference(before, after))
+			}
+		})
 	}
 }
 
