@@ -3,7 +3,7 @@
 .PHONY: build image demo test fuzz-oracle lint bench bench-quick bench-growth bench-floors setup clean
 
 build: ## the program, one static file
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/gobuild ./cmd/gobuild
+	scripts/build bin/gobuild
 
 image: ## gobuild's own image, in bin/gobuild-image.tar for docker load; IMAGE=... PUSH=1 pushes it (see scripts/image)
 	IMAGE='$(IMAGE)' PUSH='$(PUSH)' ARCHES='$(ARCHES)' scripts/image

@@ -45,6 +45,7 @@ func allowed() map[string][]string {
 		"internal/solve":      append(solve, "internal/assemble"),
 		"pkg/build":           front,
 		"cmd/gobuild":         append(front, "pkg/build"),
+		"cmd/gobuild-step":    {"pkg/sandbox"},
 		"integration":         leaf, // it knows the program by its command line alone
 	}
 }

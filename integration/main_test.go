@@ -187,9 +187,8 @@ func repository() string {
 func gobuild(t testing.TB) string {
 	return world.gobuild.get(t, func(ctx context.Context) (string, error) {
 		bin := filepath.Join(world.dir, "gobuild")
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "./cmd/gobuild")
+		cmd := exec.CommandContext(ctx, "scripts/build", bin)
 		cmd.Dir = repository()
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if *program != "" {
 			// Copied by another program: a file that this one has written may be busy when it is to be run, because
 			// a child that was forked meanwhile still has it open.

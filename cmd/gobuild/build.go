@@ -175,7 +175,7 @@ func (b *buildFlags) options() (build.Options, error) {
 	o.CompressionLevel = b.layer.level
 	o.Epoch, o.RewriteTimestamps = b.layer.epoch(), b.layer.rewrite || b.layer.reproducible
 	o.WorkDir, o.Isolation = b.workDir, b.isolation
-	o.DisposableContainer = b.disposable
+	o.DisposableContainer, o.StepProgram = b.disposable, stepProgram()
 	o.PrivateFiles = append(o.PrivateFiles, credentialFiles()...)
 	return o, errors.Join(errs[:]...)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func newDoctor() *cobra.Command {
-	var o build.Options
+	o := build.Options{StepProgram: stepProgram()}
 	var format string
 	c := &cobra.Command{
 		Use:   "doctor",

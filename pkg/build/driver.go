@@ -22,13 +22,13 @@ import (
 // drivers returns the sandbox drivers, best first (see the package sandbox for what each needs).
 func (o Options) drivers(layersDir func(driver string) string, indexes rootfs.Indexes) []sandbox.Driver {
 	return []sandbox.Driver{
-		overlay.New(overlay.Options{Dir: layersDir("overlay"), Indexes: indexes}),
-		directory.New(directory.Options{Dir: layersDir("directory"), Indexes: indexes}),
+		overlay.New(overlay.Options{Dir: layersDir("overlay"), Indexes: indexes, Program: o.StepProgram}),
+		directory.New(directory.Options{Dir: layersDir("directory"), Indexes: indexes, Program: o.StepProgram}),
 		inplace.New(inplace.Options{
 			Dir: onRootFilesystem(layersDir("inplace")), Keep: o.openedByName(), Hide: o.PrivateFiles,
-			Disposable: o.DisposableContainer, Indexes: indexes,
+			Disposable: o.DisposableContainer, Indexes: indexes, Program: o.StepProgram,
 		}),
-		chroot.New(chroot.Options{Dir: layersDir("chroot"), Indexes: indexes}),
+		chroot.New(chroot.Options{Dir: layersDir("chroot"), Indexes: indexes, Program: o.StepProgram}),
 	}
 }
 

@@ -114,6 +114,8 @@ type Options struct {
 	// DisposableContainer says that steps may use the files of the container that this process is in, which are put aside
 	// meanwhile; gobuild's own image says so itself. It is not believed on a host.
 	DisposableContainer bool
+	// StepProgram is what those drivers execute to work in other namespaces; nil is the program that calls this package.
+	StepProgram *sandbox.Program
 	// Drivers replaces the drivers that Isolation chooses from.
 	Drivers []sandbox.Driver
 

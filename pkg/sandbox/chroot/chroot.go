@@ -11,6 +11,7 @@ import (
 	"context"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/flat"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/process"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
@@ -24,6 +25,8 @@ type Options struct {
 	// Indexes is given the index of each layer that is extracted, and asked for what layers say about files that a
 	// step may have changed. It may be nil.
 	Indexes rootfs.Indexes
+	// Program is what children run; nil is this program. See sandbox.Program.
+	Program *sandbox.Program
 }
 
 // Driver is the chroot driver. It is safe for concurrent use.
@@ -32,7 +35,7 @@ type Driver struct{ *flat.Driver }
 // New returns a driver. Nothing is made before it is used.
 func New(o Options) *Driver {
 	return &Driver{flat.New(flat.Options{
-		Name: "chroot", Dir: o.Dir, Indexes: o.Indexes, Worker: worker.Bare, Bare: &process.Bare{},
+		Name: "chroot", Dir: o.Dir, Indexes: o.Indexes, Program: o.Program, Worker: worker.Bare, Bare: &process.Bare{},
 	})}
 }
 

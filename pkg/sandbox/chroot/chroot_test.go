@@ -28,3 +28,9 @@ func TestDriver(t *testing.T) {
 	}
 	sandboxtest.Run(t, sandboxtest.Options{Bare: true, Without: without}, newDriver)
 }
+
+func TestStepProgram(t *testing.T) {
+	sandboxtest.RunWithProgram(t, sandboxtest.Options{Bare: true}, func(t testing.TB, p *sandbox.Program) sandbox.Driver {
+		return chroot.New(chroot.Options{Dir: t.TempDir(), Program: p})
+	})
+}

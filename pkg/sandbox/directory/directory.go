@@ -7,6 +7,7 @@ package directory
 
 import (
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/flat"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/worker"
 )
@@ -19,6 +20,8 @@ type Options struct {
 	// Indexes is given the index of each layer that is extracted, and asked for what layers say about files that a
 	// step may have changed. It may be nil.
 	Indexes rootfs.Indexes
+	// Program is what children run; nil is this program. See sandbox.Program.
+	Program *sandbox.Program
 }
 
 // Driver is the directory driver. It is safe for concurrent use.
@@ -26,5 +29,5 @@ type Driver struct{ *flat.Driver }
 
 // New returns a driver. Nothing is made before it is used.
 func New(o Options) *Driver {
-	return &Driver{flat.New(flat.Options{Name: "directory", Dir: o.Dir, Indexes: o.Indexes, Worker: worker.New})}
+	return &Driver{flat.New(flat.Options{Name: "directory", Dir: o.Dir, Indexes: o.Indexes, Program: o.Program, Worker: worker.New})}
 }

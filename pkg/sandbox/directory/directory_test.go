@@ -41,3 +41,14 @@ func TestOrdinaryUser(t *testing.T) { sandboxtest.RunAs(t, false, "^TestOneOwner
 func TestOrdinaryUserWithSubordinateIDs(t *testing.T) { sandboxtest.RunAs(t, true, "^TestDriver$") }
 
 func BenchmarkRun(b *testing.B) { sandboxtest.BenchmarkRun(b, newDriver(b)) }
+
+func TestStepProgram(t *testing.T) {
+	sandboxtest.RunWithProgram(t, sandboxtest.Options{}, func(t testing.TB, p *sandbox.Program) sandbox.Driver {
+		return directory.New(directory.Options{Dir: t.TempDir(), Program: p})
+	})
+}
+
+func TestStepProgramOfOrdinaryUser(t *testing.T) {
+	sandboxtest.RunAs(t, false, "^TestStepProgram$")
+	sandboxtest.RunAs(t, true, "^TestStepProgram$")
+}

@@ -51,6 +51,8 @@ type Options struct {
 	// Indexes is given the index of each layer that is extracted, and asked for what layers say about files that a
 	// step may have changed. It may be nil.
 	Indexes rootfs.Indexes
+	// Program is what children run; nil is this program. See sandbox.Program.
+	Program *sandbox.Program
 }
 
 // Driver is the inplace driver. It is safe for concurrent use.
@@ -66,7 +68,7 @@ func New(o Options) *Driver {
 	d.checked = sync.OnceValue(d.check)
 	s := &swap.Spec{Root: "/", State: filepath.Join(o.Dir, "state"), Keep: keep(o), Cover: kernels()}
 	d.Driver = flat.New(flat.Options{
-		Name: Name, Dir: o.Dir, Indexes: o.Indexes, Worker: worker.Bare, Bare: &process.Bare{Swap: s, Hide: o.Hide},
+		Name: Name, Dir: o.Dir, Indexes: o.Indexes, Program: o.Program, Worker: worker.Bare, Bare: &process.Bare{Swap: s, Hide: o.Hide},
 		Recover: d.recover,
 	})
 	return d

@@ -26,6 +26,8 @@ type Options struct {
 	Dir string
 	// Indexes is given the index of each layer that is extracted. It may be nil.
 	Indexes rootfs.Indexes
+	// Program is what children run; nil is this program. See sandbox.Program.
+	Program *sandbox.Program
 }
 
 // Driver is the overlay driver. It is safe for concurrent use.
@@ -74,7 +76,7 @@ func (d *Driver) openStore() (*store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	w, err := worker.New(dir)
+	w, err := worker.New(dir, d.o.Program)
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}

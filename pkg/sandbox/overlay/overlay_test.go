@@ -50,3 +50,15 @@ func TestOrdinaryUser(t *testing.T) { sandboxtest.RunAs(t, false, "^TestOneOwner
 func TestOrdinaryUserWithSubordinateIDs(t *testing.T) { sandboxtest.RunAs(t, true, "^TestDriver$") }
 
 func BenchmarkRun(b *testing.B) { sandboxtest.BenchmarkRun(b, newDriver(b)) }
+
+// TestStepProgram is run by users with one id and with many, too: the children of these execute their program twice.
+func TestStepProgram(t *testing.T) {
+	sandboxtest.RunWithProgram(t, sandboxtest.Options{}, func(t testing.TB, p *sandbox.Program) sandbox.Driver {
+		return overlay.New(overlay.Options{Dir: t.TempDir(), Program: p})
+	})
+}
+
+func TestStepProgramOfOrdinaryUser(t *testing.T) {
+	sandboxtest.RunAs(t, false, "^TestStepProgram$")
+	sandboxtest.RunAs(t, true, "^TestStepProgram$")
+}

@@ -1,6 +1,6 @@
 // Package child runs parts of this program in processes of their own: a process that is to enter
-// namespaces must not have threads, which every Go program has, so the program executes itself
-// again and tells the child what to do over a pair of pipes.
+// namespaces must not have threads, which every Go program has, so the program executes itself, or a smaller one
+// with the same operations, and tells the child what to do over a pair of pipes.
 package child
 
 import (
@@ -82,10 +82,11 @@ func wireError(err error) *Error {
 	return e
 }
 
-// The child's ends of the pipes, after its standard streams.
+// The child's ends of the pipes, after its standard streams, and its program where that has no path.
 const (
-	fdIn  = 3
-	fdOut = 4
+	fdIn      = 3
+	fdOut     = 4
+	fdProgram = 5
 )
 
 // name is what a child has in place of the name of its program.
@@ -97,19 +98,22 @@ type Op func(c *Conn) error
 // Main does the work of a child and exits when this process is one; otherwise it returns at
 // once.
 func Main(ops map[string]Op) {
-	if len(os.Args) < 2 || os.Args[0] != name {
+	if len(os.Args) < 3 || os.Args[0] != name {
 		return
 	}
 	in, out := os.NewFile(fdIn, "requests"), os.NewFile(fdOut, "replies")
 	c := newConn(in, out)
-	if err := run(c, ops, os.Args[1:]); err != nil {
+	if err := run(c, ops, os.Args[1], os.Args[2:]); err != nil {
 		_ = c.fail(err) // when the parent has gone there is nobody to tell
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func run(c *Conn, ops map[string]Op, args []string) error {
+func run(c *Conn, ops map[string]Op, parents string, args []string) error {
+	if err := sameBuild(parents); err != nil {
+		return err
+	}
 	if err := prepare(); err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ const waitForIDs = "wait-for-ids"
 type Command struct {
 	// Op is the operation that Main is asked for.
 	Op string
+	// Program is what the child runs; nil, or where it cannot be executed, is this program.
+	Program *Program
 	// Namespaces are the CLONE_NEW flags of the namespaces that the child gets of its own.
 	Namespaces uintptr
 	// IDs, when not nil, asks for a user namespace, too.
@@ -70,20 +72,7 @@ func (c Command) Start(ctx context.Context) (*Process, error) {
 	p.in, p.out = in, out
 	p.Conn = newConn(out, in)
 
-	p.cmd = exec.CommandContext(ctx, executable())
-	p.cmd.Args = []string{name, c.Op}
-	p.cmd.Env = []string{}
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	if c.Stderr == nil {
-		p.cmd.Stderr = &p.stderr
-	}
-	p.cmd.ExtraFiles = []*os.File{childIn, childOut}
-	p.cmd.SysProcAttr = c.attributes(p.cmd)
-	if c.Gentle {
-		p.cmd.Cancel = func() error { return ignoreClosed(in.Close()) }
-		p.cmd.WaitDelay = patience
-	}
-	if err := p.cmd.Start(); err != nil {
+	if err := c.execute(ctx, p, []*os.File{childIn, childOut}); err != nil {
 		in.Close()
 		out.Close()
 		return nil, fmt.Errorf("start child: %w", err)
@@ -97,6 +86,40 @@ func (c Command) Start(ctx context.Context) (*Process, error) {
 	return p, nil
 }
 
+// execute starts the process of p with its ends of the pipes.
+func (c Command) execute(ctx context.Context, p *Process, pipes []*os.File) error {
+	if program := c.Program.open(); program != nil {
+		// The path is looked up in the child, where it is the file that is given to it.
+		p.cmd = c.command(ctx, p, fmt.Sprintf("/proc/self/fd/%d", fdProgram), append(pipes, program))
+		if err := p.cmd.Start(); err == nil || !cannotExecute(err) {
+			return err
+		}
+	}
+	p.cmd = c.command(ctx, p, executable(), pipes)
+	err := p.cmd.Start()
+	if err == nil && c.Program != nil {
+		c.Program.refused.Store(true)
+	}
+	return err
+}
+
+func (c Command) command(ctx context.Context, p *Process, path string, files []*os.File) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, path)
+	cmd.Args = []string{name, build, c.Op}
+	cmd.Env = []string{}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	if c.Stderr == nil {
+		cmd.Stderr = &p.stderr
+	}
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = c.attributes(cmd)
+	if c.Gentle {
+		cmd.Cancel = func() error { return ignoreClosed(p.in.Close()) }
+		cmd.WaitDelay = patience
+	}
+	return cmd
+}
+
 func (c Command) attributes(cmd *exec.Cmd) *syscall.SysProcAttr {
 	// A session of its own keeps a terminal's signals away from the child: it is ctx that ends it.
 	attr := &syscall.SysProcAttr{Setsid: true, Cloneflags: c.Namespaces}
@@ -104,7 +127,7 @@ func (c Command) attributes(cmd *exec.Cmd) *syscall.SysProcAttr {
 	case c.IDs == nil:
 	case c.IDs.Helpers:
 		attr.Cloneflags |= unix.CLONE_NEWUSER
-		cmd.Args = []string{name, waitForIDs, c.Op}
+		cmd.Args = []string{name, build, waitForIDs, c.Op}
 	default:
 		attr.Cloneflags |= unix.CLONE_NEWUSER
 		attr.UidMappings, attr.GidMappings = c.IDs.UIDs, c.IDs.GIDs
@@ -212,7 +235,7 @@ func lastLines(text []byte) string {
 	return ": " + string(text)
 }
 
-// executable returns a path to this program. The path by which it was started is better than /proc/self/exe: the
+// executable returns a path to this program. For one on a disk the path by which it was started is better than /proc/self/exe: the
 // child then runs from a mount of its own mount namespace, which it can make read-only for the step.
 func executable() string {
 	const self = "/proc/self/exe"
@@ -250,7 +273,7 @@ func becomeRoot(_ *Conn, args []string) error {
 		}
 	}
 	path := executable()
-	if err := unix.Exec(path, append([]string{name}, args...), nil); err != nil {
+	if err := unix.Exec(path, append([]string{name, build}, args...), nil); err != nil {
 		return fmt.Errorf("start child: execute %s: %w", path, err)
 	}
 	return nil

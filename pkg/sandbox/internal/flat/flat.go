@@ -28,8 +28,10 @@ type Options struct {
 	// Dir is where roots are extracted. It is made when it is missing. Several processes may use it at
 	// once.
 	Dir string
-	// Worker returns who does the privileged work with roots in dir.
-	Worker func(dir string) (*worker.Worker, error)
+	// Worker returns who does the privileged work with roots in dir, in children that run program.
+	Worker func(dir string, program *sandbox.Program) (*worker.Worker, error)
+	// Program is what children run; nil is this program. See sandbox.Program.
+	Program *sandbox.Program
 	// Recover puts right what a step that was killed has left, if that takes anything. It may be nil.
 	Recover func() error
 	// Bare has steps run without namespaces and mounts. It is nil for those that have them.
@@ -88,7 +90,7 @@ func (d *Driver) openPlace() (*place, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open roots: %w", err)
 	}
-	w, err := d.o.Worker(dir)
+	w, err := d.o.Worker(dir, d.o.Program)
 	if err != nil {
 		return nil, fmt.Errorf("open roots: %w", err)
 	}

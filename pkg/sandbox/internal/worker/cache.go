@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/child"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
@@ -153,7 +151,7 @@ func (w *Worker) Rename(ctx context.Context, from, to string) error {
 	if w.ids == nil {
 		return os.Rename(from, to)
 	}
-	p, err := child.Command{Op: opRename, IDs: w.ids, Namespaces: unix.CLONE_NEWNS}.Start(ctx)
+	p, err := w.helper(opRename).Start(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/child"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
@@ -39,7 +37,9 @@ func (w *Worker) changesOf(ctx context.Context, op string, spec any, talk func(*
 			return
 		}
 		defer here.Close()
-		p, err := child.Command{Op: op, IDs: w.ids, Namespaces: unix.CLONE_NEWNS, Stdout: fromChild}.Start(ctx)
+		command := w.helper(op)
+		command.Stdout = fromChild
+		p, err := command.Start(ctx)
 		fromChild.Close()
 		if err != nil {
 			yield(snapshot.Change{}, err)

@@ -130,7 +130,9 @@ func (w *Worker) extractInChild(ctx context.Context, e extraction) (*rootfs.Inde
 	if err != nil {
 		return nil, fmt.Errorf("extract layer: %w", err)
 	}
-	p, err := child.Command{Op: opExtract, IDs: w.ids, Namespaces: unix.CLONE_NEWNS, Stdin: toChild}.Start(ctx)
+	command := w.helper(opExtract)
+	command.Stdin = toChild
+	p, err := command.Start(ctx)
 	toChild.Close()
 	if err != nil {
 		fromHere.Close()

@@ -38,7 +38,7 @@ func (w *Worker) Run(ctx context.Context, spec *process.Spec, stdout, stderr io.
 // command is the child that runs a step.
 func (w *Worker) command(spec *process.Spec) child.Command {
 	if spec.Bare != nil {
-		return child.Command{Op: process.BareOp, Gentle: true}
+		return child.Command{Op: process.BareOp, Program: w.program, Gentle: true}
 	}
 	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if spec.Network {
@@ -47,7 +47,7 @@ func (w *Worker) command(spec *process.Spec) child.Command {
 	if unifiedCgroups() {
 		namespaces |= unix.CLONE_NEWCGROUP
 	}
-	return child.Command{Op: process.Op, IDs: w.ids, Namespaces: namespaces}
+	return child.Command{Op: process.Op, Program: w.program, IDs: w.ids, Namespaces: namespaces}
 }
 
 func unifiedCgroups() bool {

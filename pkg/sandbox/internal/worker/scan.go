@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/child"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/mark"
@@ -29,7 +27,7 @@ func (w *Worker) Record(ctx context.Context, dir, file string) error {
 	if w.ids == nil {
 		return record(ctx, spec)
 	}
-	p, err := child.Command{Op: opRecord, IDs: w.ids, Namespaces: unix.CLONE_NEWNS}.Start(ctx)
+	p, err := w.helper(opRecord).Start(ctx)
 	if err != nil {
 		return err
 	}

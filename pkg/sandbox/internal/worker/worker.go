@@ -18,6 +18,7 @@ import (
 
 // Worker does the privileged work of a driver. It is safe for concurrent use.
 type Worker struct {
+	program   *child.Program
 	ids       *idmap.Map
 	squash    bool
 	userXattr bool
@@ -27,23 +28,23 @@ type Worker struct {
 
 // Bare is a worker whose steps run without namespaces. They see this process, so that it is made one into which nobody can
 // look who lacks CAP_SYS_PTRACE.
-func Bare(string) (*Worker, error) {
+func Bare(_ string, program *child.Program) (*Worker, error) {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("protect process: %w", err)
 	}
-	return &Worker{userXattr: true, bare: true}, nil
+	return &Worker{program: program, userXattr: true, bare: true}, nil
 }
 
-// New finds out what this process may do by itself. dir is where roots will lie.
-func New(dir string) (*Worker, error) {
+// New finds out what this process may do by itself. dir is where roots will lie, and program what children run; see child.Command.
+func New(dir string, program *child.Program) (*Worker, error) {
 	ids, err := idmap.Find()
 	if err != nil {
 		return nil, err
 	}
 	if ids != nil {
-		return &Worker{ids: ids, squash: ids.Single(), userXattr: true}, nil
+		return &Worker{program: program, ids: ids, squash: ids.Single(), userXattr: true}, nil
 	}
-	w := &Worker{}
+	w := &Worker{program: program}
 	if w.squash, err = idmap.Squashed(); err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func (w *Worker) Remove(ctx context.Context, paths []string) error {
 	if os.Geteuid() == 0 && removeAll(paths) == nil {
 		return nil // root needs no namespace for its own files, and may not be able to have one
 	}
-	p, err := child.Command{Op: opRemove, IDs: w.ids, Namespaces: unix.CLONE_NEWNS}.Start(ctx)
+	p, err := w.helper(opRemove).Start(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,6 +139,11 @@ func (w *Worker) Remove(ctx context.Context, paths []string) error {
 		return p.Fail(err)
 	}
 	return p.Finish()
+}
+
+// helper is a child that works on files with all ids that there are.
+func (w *Worker) helper(op string) child.Command {
+	return child.Command{Op: op, Program: w.program, IDs: w.ids, Namespaces: unix.CLONE_NEWNS}
 }
 
 func childRemove(c *child.Conn) error {
