@@ -89,7 +89,7 @@ func TestProgramInMemoryCannotBeChanged(t *testing.T) {
 	}
 	if f := program.open(); f == nil {
 		t.Error("there is no program")
-	} else if _, err := f.WriteString("x"); !errors.Is(err, unix.EPERM) {
+	} else if _, err := f.WriteAt([]byte("x"), 0); !errors.Is(err, unix.EPERM) {
 		t.Errorf("write to program: %v", err)
 	}
 }
