@@ -302,7 +302,7 @@ func (s *solver) finished(n *node, l v1.Layer) {
 	if goal == nil || s.o.Finished == nil {
 		return
 	}
-	s.spawn(func() error { return s.o.Finished(s.ctx, goal, l) })
+	s.handOver(func() error { return s.o.Finished(s.ctx, goal, l) })
 }
 
 // close frees what the step's selection holds.

@@ -3,6 +3,7 @@ package solve
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -45,6 +46,18 @@ type scriptDriver struct {
 
 func newScriptDriver() *scriptDriver {
 	return &scriptDriver{meeting: make(chan struct{}), released: make(chan struct{}), began: func(string) {}}
+}
+
+// allClosed waits until no root is open.
+func (d *scriptDriver) allClosed(ctx context.Context) error {
+	for d.open() > 0 {
+		select {
+		case <-ctx.Done():
+			return errors.New("roots are open")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
 }
 
 func (d *scriptDriver) Name() string                { return "script" }

@@ -60,6 +60,9 @@ type Options struct {
 	// Finished is called, from goroutines of its own, with each layer of a goal's image as soon as
 	// it is there, in no particular order. Solve waits for the calls; an error of one ends it. It may be nil.
 	Finished func(ctx context.Context, goal *plan.Step, layer v1.Layer) error
+	// Known is called, like Finished, with the result of a goal when all of its layers are there, while other things are still
+	// being finished. What the layers are kept as is not known yet. It may be nil.
+	Known    func(ctx context.Context, r Result) error
 	Progress progress.Sink
 	// Epoch, when not zero, is the time of everything that would have the present time
 	// (https://reproducible-builds.org/specs/source-date-epoch/).
@@ -102,12 +105,16 @@ func Solve(ctx context.Context, o Options) ([]Result, error) {
 			break
 		}
 		results = append(results, r)
+		s.known(r)
 	}
 	s.work.Wait()
+	// What is handed over is read from where layers are kept, so that roots can go meanwhile.
+	err := s.roots.close()
+	s.handing.Wait()
 	if context.Cause(ctx) == nil {
 		s.share(ctx)
 	}
-	err := s.close()
+	err = errors.Join(err, s.close())
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}
@@ -128,7 +135,9 @@ type solver struct {
 	fail  context.CancelCauseFunc
 	o     Options
 	nodes map[*plan.Step]*node
-	work  sync.WaitGroup
+	// work are the goroutines that make results, and handing those that hand them over.
+	work, handing sync.WaitGroup
+
 	roots *roots
 	empty func() *emptyLayer
 	// goalOf holds, for each step whose layer ends up in an image, a goal that it belongs to.
@@ -185,6 +194,22 @@ func (s *solver) spawn(f func() error) {
 	})
 }
 
+// handOver runs f in a goroutine that Solve waits for when all results are made. An error of f ends the whole.
+func (s *solver) handOver(f func() error) {
+	s.handing.Go(func() {
+		if err := f(); err != nil {
+			s.fail(err)
+		}
+	})
+}
+
+// known hands over a result whose layers are all there.
+func (s *solver) known(r Result) {
+	if s.o.Known != nil {
+		s.handOver(func() error { return s.o.Known(s.ctx, r) })
+	}
+}
+
 // result waits for a goal and for all of its layers.
 func (s *solver) result(goal *plan.Step) (Result, error) {
 	st, err := s.nodes[goal].state.wait(s.ctx)
@@ -203,12 +228,11 @@ func (s *solver) result(goal *plan.Step) (Result, error) {
 }
 
 func (s *solver) close() error {
-	err := s.roots.close()
+	var err error
 	for _, n := range s.nodes {
 		err = errors.Join(err, n.close())
 	}
-	err = errors.Join(err, s.closeTrees())
-	return err
+	return errors.Join(err, s.closeTrees())
 }
 
 // now is the time to give to what is made now.

@@ -38,8 +38,11 @@ type world struct {
 	driver  *scriptDriver
 	events  eventList
 	early   layerList
-	mounts  Mounts
-	sources map[string]Source // by URL
+	// finished and known, when not nil, are called by those of Options.
+	finished func(ctx context.Context) error
+	known    func(ctx context.Context, r Result) error
+	mounts   Mounts
+	sources  map[string]Source // by URL
 
 	records       Records
 	share         func(map[string]json.RawMessage)
@@ -114,10 +117,14 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 		},
 		Driver: func(context.Context) (sandbox.Driver, error) { return w.driver, nil },
 		Layer:  snapshot.Options{Dir: w.t.TempDir(), Clamp: w.clamp},
-		Finished: func(_ context.Context, _ *plan.Step, l v1.Layer) error {
+		Finished: func(ctx context.Context, _ *plan.Step, l v1.Layer) error {
 			w.early.add(l)
+			if w.finished != nil {
+				return w.finished(ctx)
+			}
 			return nil
 		},
+		Known:    w.known,
 		Progress: &w.events,
 		Epoch:    w.epoch,
 	})
@@ -221,6 +228,43 @@ func TestNextProcessDoesNotWaitForTheLayerBelow(t *testing.T) {
 	// The contents of the first step's file can be read only once the second step has run.
 	if _, _, err := w.build(ctx, "FROM scratch\nRUN slow /a\nRUN release\n"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestResultIsKnownBeforeItsLayersAreHandedOver holds that nothing waits for the slowest upload but what needs it: neither the
+// config of the image, nor the roots, which are not needed any more.
+func TestResultIsKnownBeforeItsLayersAreHandedOver(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	known := make(chan int, 1)
+	w.known = func(_ context.Context, r Result) error {
+		known <- len(r.Layers)
+		return nil
+	}
+	w.finished = func(ctx context.Context) error {
+		select {
+		case n := <-known:
+			if known <- n; n != 2 {
+				t.Errorf("%d layers are known", n)
+			}
+		case <-ctx.Done():
+			return errors.New("the result is not known")
+		}
+		return w.driver.allClosed(ctx)
+	}
+	if _, _, err := w.build(ctx, "FROM scratch\nRUN put /a 1\nRUN put /b 2\n"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefusedResultEndsTheBuild holds that an error of handing over is one of the build.
+func TestRefusedResultEndsTheBuild(t *testing.T) {
+	w := newWorld(t, nil)
+	refused := errors.New("refused")
+	w.known = func(context.Context, Result) error { return refused }
+	if _, _, err := w.build(t.Context(), "FROM scratch\nRUN put /a 1\n"); !errors.Is(err, refused) {
+		t.Errorf("got %v", err)
 	}
 }
 

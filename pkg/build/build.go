@@ -107,7 +107,7 @@ func build(ctx context.Context, o Options, exporters []push.Exporter, store *loc
 	so := o.solving(p, src, sources, store, b, c)
 	shared := o.sharedCaches(p, store, so.Mounts)
 	so.Caches = shared.caches()
-	so.Finished = early(exporters)
+	so.Finished, so.Known = early(o, exporters)
 	for {
 		result, err := solveAndExport(ctx, o, exporters, so, shared)
 		lost, ok := errors.AsType[*cache.LostError](err)
@@ -178,10 +178,11 @@ func (o Options) clamp() time.Time {
 	return o.Epoch
 }
 
-// early hands finished layers to the exporters that can use them before the image is finished. A refusal ends the
+// early hands finished layers, and then the config, to the exporters that can use them before the image is finished, so that little
+// but a manifest is left for then. A refusal ends the
 // build: the image would be refused too, after all steps had run. Any other error comes again when the image is
 // exported, if it still stands in the way then.
-func early(exporters []push.Exporter) func(context.Context, *plan.Step, v1.Layer) error {
+func early(o Options, exporters []push.Exporter) (func(context.Context, *plan.Step, v1.Layer) error, func(context.Context, solve.Result) error) {
 	var takers []push.LayerTaker
 	for _, e := range exporters {
 		if t, ok := e.(push.LayerTaker); ok {
@@ -189,15 +190,28 @@ func early(exporters []push.Exporter) func(context.Context, *plan.Step, v1.Layer
 		}
 	}
 	if len(takers) == 0 {
-		return nil
+		return nil, nil
 	}
-	return func(ctx context.Context, _ *plan.Step, l v1.Layer) error {
+	each := func(take func(push.LayerTaker) error) error {
 		for _, t := range takers {
-			if err := t.Take(ctx, l); refused(err) {
+			if err := take(t); refused(err) {
 				return err
 			}
 		}
 		return nil
+	}
+	layer := func(ctx context.Context, _ *plan.Step, l v1.Layer) error {
+		return each(func(t push.LayerTaker) error { return t.Take(ctx, l) })
+	}
+	if o.InlineCache {
+		return layer, nil // the config says what layers are kept as, which is known in the end
+	}
+	return layer, func(ctx context.Context, r solve.Result) error {
+		img, err := o.image(r)
+		if err != nil {
+			return nil //nolint:nilerr // it comes again
+		}
+		return each(func(t push.LayerTaker) error { return t.TakeConfig(ctx, img) })
 	}
 }
 
@@ -207,8 +221,8 @@ func refused(err error) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
-// export assembles the image and gives it to all exporters at once. When one fails the others still finish.
-func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.Result) (*Result, error) {
+// image assembles the image of a result.
+func (o Options) image(r solve.Result) (v1.Image, error) {
 	layers := make([]assemble.Layer, len(r.Layers))
 	for i, l := range r.Layers {
 		layers[i] = assemble.Layer{Layer: l.Layer, Created: l.Created}
@@ -222,6 +236,15 @@ func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.R
 	})
 	if err != nil {
 		return nil, fmt.Errorf("assemble image: %w", err)
+	}
+	return img, nil
+}
+
+// export gives the image to all exporters at once. When one fails the others still finish.
+func export(ctx context.Context, o Options, exporters []push.Exporter, r solve.Result) (*Result, error) {
+	img, err := o.image(r)
+	if err != nil {
+		return nil, err
 	}
 	digest, err := img.Digest()
 	if err != nil {

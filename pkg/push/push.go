@@ -39,4 +39,6 @@ type LayerTaker interface {
 	// Take uploads layer ahead of Export, which will then find it there. An error is final for the layer and is
 	// reported again by Export if it stands in the way.
 	Take(ctx context.Context, layer v1.Layer) error
+	// TakeConfig uploads the config of an image ahead of Export, as Take does with layers.
+	TakeConfig(ctx context.Context, img v1.Image) error
 }

@@ -52,6 +52,11 @@ func (e *toRegistry) Take(ctx context.Context, layer v1.Layer) error {
 	return each(e.repos, func(repo string) error { return e.client.UploadLayer(ctx, repo, layer) })
 }
 
+// TakeConfig implements LayerTaker.
+func (e *toRegistry) TakeConfig(ctx context.Context, img v1.Image) error {
+	return each(e.refs, func(ref string) error { return e.client.UploadConfig(ctx, ref, img) })
+}
+
 // Export implements Exporter.
 func (e *toRegistry) Export(ctx context.Context, a Artifact) ([]Receipt, error) {
 	digest, err := a.Image.Digest()

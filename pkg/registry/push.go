@@ -82,11 +82,56 @@ func (c *Client) Foresee(ref string) {
 	if err != nil {
 		return
 	}
-	answer := make(chan v1.Hash, 1)
+	a := &foresight{known: make(chan struct{})}
 	c.mu.Lock()
-	c.foreseen[r.Name()] = answer
+	c.foreseen[r.Name()] = a
 	c.mu.Unlock()
-	go func() { answer <- c.digestAt(c.life, r) }()
+	go func() {
+		a.digest = c.digestAt(c.life, r)
+		close(a.known)
+	}()
+}
+
+// foresight is what a reference was when Foresee asked.
+type foresight struct {
+	known  chan struct{}
+	digest v1.Hash // when known is closed
+}
+
+// was waits for the answer, and reports whether it is digest.
+func (a *foresight) was(ctx context.Context, digest v1.Hash) (bool, error) {
+	select {
+	case <-a.known:
+		return a.digest == digest, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// UploadConfig puts the config of img where PushImage will look for it, as UploadLayer does with a layer, unless ref was img when
+// Foresee asked: PushImage will then most likely have nothing to do.
+func (c *Client) UploadConfig(ctx context.Context, ref string, img v1.Image) error {
+	r, err := ParseReference(ref)
+	if err != nil {
+		return err
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return fmt.Errorf("digest of image: %w", err)
+	}
+	c.mu.Lock()
+	before := c.foreseen[r.Name()]
+	c.mu.Unlock()
+	if before != nil {
+		if was, err := before.was(ctx, digest); was || err != nil {
+			return err
+		}
+	}
+	config, err := partial.ConfigLayer(img)
+	if err != nil {
+		return fmt.Errorf("config of image: %w", err)
+	}
+	return c.uploadLayer(ctx, r.Context(), config)
 }
 
 // isAlready reports whether ref is the image with this digest. A registry that does not say what is there, or not to us, is
@@ -97,15 +142,10 @@ func (c *Client) isAlready(ctx context.Context, ref name.Reference, digest v1.Ha
 	delete(c.foreseen, ref.Name())
 	c.mu.Unlock()
 	if before != nil {
-		select {
-		case h := <-before:
-			if h != digest {
-				return false, nil
-			}
-			// What it was is no proof of what it is.
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
+		if was, err := before.was(ctx, digest); !was || err != nil {
+			return false, err
 		}
+		// What it was is no proof of what it is.
 	}
 	is := c.digestAt(ctx, ref) == digest
 	if !is && ctx.Err() != nil {

@@ -176,6 +176,34 @@ func TestForeseenPush(t *testing.T) {
 	}
 }
 
+// TestConfigAheadOfThePush holds that a config which was sent ahead is not sent again, and not sent at all where the image is there.
+func TestConfigAheadOfThePush(t *testing.T) {
+	host := registrytest.Start(t, registrytest.Config{}).Host
+	img := randomImage(t, 1000, 1)
+	for _, first := range []bool{true, false} {
+		p := registrytest.Before(t, host)
+		ref := p.Host + "/ahead:1"
+		c := newClient(t, registry.Options{})
+		c.Foresee(ref)
+		if err := c.UploadConfig(t.Context(), ref, img); err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		if first {
+			want = 1
+		}
+		if asked, sent := p.Count("HEAD", "/blobs/"), p.Count("PUT", "/blobs/"); asked != want || sent != want {
+			t.Errorf("asked for %d configs and sent %d, want %d:\n%s", asked, sent, want, p.Log())
+		}
+		if err := c.PushImage(t.Context(), ref, img); err != nil {
+			t.Fatal(err)
+		}
+		if n := p.Count("PUT", "/blobs/"); n != 2*want {
+			t.Errorf("%d blobs, want %d:\n%s", n, 2*want, p.Log())
+		}
+	}
+}
+
 // TestManyLayersAreMountedAtOnce holds that a mount waits for no other, nor for uploads.
 func TestManyLayersAreMountedAtOnce(t *testing.T) {
 	host := registrytest.Start(t, registrytest.Config{}).Host

@@ -133,7 +133,7 @@ type Client struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	pings    map[string]*pings
-	foreseen map[string]chan v1.Hash // by reference: see Foresee
+	foreseen map[string]*foresight // by reference: see Foresee
 	uploads  ledger
 }
 
@@ -168,7 +168,7 @@ func New(o Options) (*Client, error) {
 		o: o, rules: r, pool: p, life: life, end: end,
 		sessions: map[string]*session{},
 		pings:    map[string]*pings{},
-		foreseen: map[string]chan v1.Hash{},
+		foreseen: map[string]*foresight{},
 	}, nil
 }
 
