@@ -32,10 +32,13 @@ type builder interface {
 
 type gobuild struct{ program, registry string }
 
+// stepProgram is what /proc calls the program, in memory alone, by which gobuild starts steps.
+const stepProgram = "memfd:gobuild-step"
+
 func (*gobuild) name() string { return "gobuild" }
 
 func (g *gobuild) build(ctx context.Context, j job) (usage, error) {
-	return measure(ctx, []string{filepath.Base(g.program)}, 0, append([]string{
+	return measure(ctx, []string{filepath.Base(g.program), stepProgram}, 0, append([]string{
 		g.program, "--context", j.context, "--destination", j.destination, "--insecure-registry", g.registry,
 		"--work-dir", j.state, "--progress", "plain",
 	}, j.cacheFlags()...))

@@ -38,9 +38,12 @@ func (p *Program) open() *os.File {
 	return f
 }
 
+// processName is the name of children among processes; longer ones are cut off.
+const processName = "gobuild-step"
+
 // inMemory returns a file of text that nobody can change, not even a step that gets hold of it, and that has no name.
 func inMemory(text string) (*os.File, error) {
-	const name, flags = "gobuild-step", unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	const name, flags = processName, unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // Linux before 6.3
 		fd, err = unix.MemfdCreate(name, flags)

@@ -21,7 +21,11 @@ func who(c *Conn) error {
 	if err != nil {
 		return err
 	}
-	return c.Send(path)
+	name, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		return err
+	}
+	return c.Send(path + " named " + string(name))
 }
 
 // overwrite tries to change the program that the child runs, by all ways in which a child could reach it, and tells how
@@ -73,7 +77,7 @@ func ask(t *testing.T, op string, program *Program) (string, error) {
 func TestChildRunsTheProgramFromMemory(t *testing.T) {
 	program := self(t)
 	for range 3 {
-		if got, err := ask(t, "who", program); err != nil || !strings.Contains(got, "memfd:gobuild-step") {
+		if got, err := ask(t, "who", program); err != nil || !strings.Contains(got, "memfd:gobuild-step") || !strings.HasSuffix(got, " named gobuild-step\n") {
 			t.Errorf("the child runs %q, %v", got, err)
 		}
 	}

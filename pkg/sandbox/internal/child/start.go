@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -253,11 +254,24 @@ func executable() string {
 // prepare is the first thing in a child.
 func prepare() error {
 	runtime.LockOSThread()
+	// The kernel names a process after the path of its program, which may be a number.
+	if err := setName(processName); err != nil {
+		return fmt.Errorf("start child: set name: %w", err)
+	}
 	// Whatever else was inherited is not for the programs that the child starts.
 	if err := unix.CloseRange(fdIn, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
 		return fmt.Errorf("start child: close inherited files: %w", err)
 	}
 	return nil
+}
+
+// setName sets the name of this thread, which for the first one is what tools show as that of the process.
+func setName(name string) error {
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(p)), 0, 0, 0)
 }
 
 // becomeRoot waits until the ids of this process's user namespace are mapped, and starts the program anew:
