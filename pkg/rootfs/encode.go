@@ -3,6 +3,7 @@ package rootfs
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -31,25 +32,50 @@ func (x *Index) WriteTo(w io.Writer) (int64, error) {
 	if _, err := io.WriteString(out, indexMagic); err != nil {
 		return out.n, err
 	}
-	z, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10))
-	if err != nil {
-		return out.n, err
-	}
+	var z *zstd.Encoder
 	e := encoder{buf: binary.AppendUvarint(nil, uint64(len(x.Records))), empty: sha256.Sum256(nil)}
 	for i := range x.Records {
 		e.record(&x.Records[i])
 		if len(e.buf) >= 64<<10 {
+			if z == nil {
+				var err error
+				if z, err = compressor(out, 512<<10); err != nil {
+					return out.n, err
+				}
+			}
 			if _, err := z.Write(e.buf); err != nil {
 				return out.n, err
 			}
 			e.buf = e.buf[:0]
 		}
 	}
+	if z == nil {
+		return out.n, compressAll(out, e.buf)
+	}
 	if _, err := z.Write(e.buf); err != nil {
 		return out.n, err
 	}
-	err = z.Close()
+	err := z.Close()
 	return out.n, err
+}
+
+// compressor returns a compressor that looks back this far, which is what takes most of its memory.
+func compressor(w io.Writer, window int) (*zstd.Encoder, error) {
+	return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(window < 64<<10))
+}
+
+// compressAll compresses what is small, as the index of most steps' layers is, with no more memory than that takes.
+func compressAll(w io.Writer, data []byte) error {
+	window := zstd.MinWindowSize
+	for window < len(data) {
+		window *= 2
+	}
+	z, err := compressor(nil, window)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(z.EncodeAll(data, nil))
+	return errors.Join(err, z.Close())
 }
 
 // encoder appends records to buf.
