@@ -27,6 +27,7 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/registry"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/snapshot"
+	"github.com/gobuild-dev/gobuild/pkg/snapshot/members"
 	"github.com/gobuild-dev/gobuild/pkg/source"
 )
 
@@ -157,6 +158,7 @@ func (o Options) solving(p *plan.Plan, src *source.Context, sources *sources, st
 			Level:       o.CompressionLevel,
 			Dir:         store.TempDir(),
 			Docker:      o.DockerMediaTypes,
+			Reuse:       &members.Reuse{},
 			Clamp:       o.clamp(),
 		},
 		Keep:     store.Keep,

@@ -39,6 +39,8 @@ type Options struct {
 	Dir string
 	// Docker asks for Docker's media types instead of the OCI ones.
 	Docker bool
+	// Reuse keeps compressors from one layer to the next. It may be nil.
+	Reuse *members.Reuse
 	// Clamp, when not zero, is the latest modification time that a file may have: later times become it.
 	Clamp time.Time
 }
@@ -94,10 +96,7 @@ func Write(ctx context.Context, changes Changes, o Options) (_ *Blob, err error)
 	}()
 	blob := &digester{w: file, hash: sha256.New()}
 	diff := sha256.New()
-	pipe, err := members.NewWriter(blob, diff, format)
-	if err != nil {
-		return nil, fmt.Errorf("write layer: %w", err)
-	}
+	pipe := members.NewWriter(blob, diff, format, o.Reuse)
 	t := newTarWriter(ctx, pipe, o.Clamp)
 	err = t.writeAll(changes)
 	if closeErr := pipe.Close(); err == nil {

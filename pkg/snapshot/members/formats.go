@@ -16,7 +16,7 @@ func Gzip(level int) (Format, error) {
 	if level < gzip.BestSpeed || level > gzip.BestCompression {
 		return Format{}, fmt.Errorf("gzip level %d is not between 1 and 9", level)
 	}
-	return Format{Size: gzipSize, New: func() (Encoder, error) {
+	return Format{name: fmt.Sprintf("gzip %d", level), Size: gzipSize, New: func() (Encoder, error) {
 		w, err := gzip.NewWriterLevel(nil, level)
 		return &gzipEncoder{w: w}, err
 	}}, nil
@@ -54,7 +54,8 @@ func (e *gzipEncoder) Encode(dst, src []byte) ([]byte, error) {
 		return nil, err
 	}
 	err := e.w.Close()
-	return e.out.b, err
+	dst, e.out.b = e.out.b, nil // an encoder that is kept keeps no chunk
+	return dst, err
 }
 
 // appender is an io.Writer to the end of a slice.
@@ -74,7 +75,7 @@ func Zstd(level int) (Format, error) {
 	if level < 1 || level > 22 {
 		return Format{}, fmt.Errorf("zstd level %d is not between 1 and 22", level)
 	}
-	return Format{Size: zstdSize, New: func() (Encoder, error) {
+	return Format{name: fmt.Sprintf("zstd %d", level), Size: zstdSize, New: func() (Encoder, error) {
 		w, err := zstd.NewWriter(nil,
 			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
 			zstd.WithEncoderConcurrency(1),
@@ -89,7 +90,7 @@ func (e zstdEncoder) Encode(dst, src []byte) ([]byte, error) { return e.w.Encode
 
 // Stored returns the format that leaves the bytes as they are.
 func Stored() Format {
-	return Format{Size: gzipSize, New: func() (Encoder, error) { return stored{}, nil }}
+	return Format{name: "stored", Size: gzipSize, New: func() (Encoder, error) { return stored{}, nil }}
 }
 
 type stored struct{}

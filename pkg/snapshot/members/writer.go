@@ -24,8 +24,10 @@ type Encoder interface {
 type Format struct {
 	// Size is the uncompressed size of each member but the last.
 	Size int
-	// New returns an encoder, and is called once for each worker.
+	// New returns an encoder, and is called once for each worker that has something to do.
 	New func() (Encoder, error)
+
+	name string // tells formats apart
 }
 
 // maxWorkers bounds the memory of a writer on machines with many cores: each worker needs two
@@ -34,15 +36,17 @@ const maxWorkers = 8
 
 // Writer compresses what is written to it. Its methods are called from one goroutine.
 type Writer struct {
-	size  int
-	cur   *chunk
-	free  chan *chunk // chunks not in use; their number bounds the memory
-	made  int         // how many chunks there are
-	limit int
-	work  chan *chunk // to the workers, in no order
-	order chan *chunk // to raw and then to out, in order
-	group sync.WaitGroup
-	any   bool // a chunk was sent
+	format Format
+	pool   *pool
+	size   int
+	cur    *chunk
+	free   chan *chunk // chunks not in use; their number bounds the memory
+	made   int         // how many chunks there are
+	limit  int
+	work   chan *chunk // to the workers, in no order
+	order  chan *chunk // to raw and then to out, in order
+	group  sync.WaitGroup
+	any    bool // a chunk was sent
 
 	failed atomic.Pointer[error]
 	closed bool
@@ -56,27 +60,22 @@ type chunk struct {
 
 // NewWriter returns a writer of members to out. What is written goes, uncompressed and in
 // order, to raw too, for a digest; raw may be nil. Neither is used concurrently with itself.
-// The caller has to call Close, which ends the goroutines that work for the writer.
-func NewWriter(out, raw io.Writer, f Format) (*Writer, error) {
+// The caller has to call Close, which ends the goroutines that work for the writer. What it leaves for others
+// is kept by reuse, which may be nil.
+func NewWriter(out, raw io.Writer, f Format, reuse *Reuse) *Writer {
 	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
 	limit := 2*workers + 2
 	w := &Writer{
-		size:  f.Size,
-		free:  make(chan *chunk, limit),
-		limit: limit,
-		work:  make(chan *chunk, limit),
-		order: make(chan *chunk, limit),
+		format: f,
+		pool:   reuse.of(f.name),
+		size:   f.Size,
+		free:   make(chan *chunk, limit),
+		limit:  limit,
+		work:   make(chan *chunk, limit),
+		order:  make(chan *chunk, limit),
 	}
-	encoders := make([]Encoder, workers)
-	for i := range encoders {
-		e, err := f.New()
-		if err != nil {
-			return nil, err
-		}
-		encoders[i] = e
-	}
-	for _, e := range encoders {
-		w.group.Go(func() { w.encode(e) })
+	for range workers {
+		w.group.Go(w.encode)
 	}
 	tapped := w.order
 	if raw != nil {
@@ -84,17 +83,24 @@ func NewWriter(out, raw io.Writer, f Format) (*Writer, error) {
 		w.group.Go(func() { w.tap(raw, tapped) })
 	}
 	w.group.Go(func() { w.write(out, tapped) })
-	return w, nil
+	return w
 }
 
 // encode is a worker.
-func (w *Writer) encode(e Encoder) {
+func (w *Writer) encode() {
+	var e Encoder
 	for c := range w.work {
 		var err error
-		if w.failed.Load() == nil {
+		if e == nil {
+			e, err = w.pool.encoder(w.format)
+		}
+		if err == nil && w.failed.Load() == nil {
 			c.out, err = e.Encode(c.out[:0], c.in)
 		}
 		c.done <- err
+	}
+	if e != nil {
+		w.pool.encoders.Put(e)
 	}
 }
 
@@ -161,7 +167,7 @@ func (w *Writer) get() *chunk {
 	}
 	if w.made < w.limit {
 		w.made++
-		return &chunk{in: make([]byte, 0, w.size), done: make(chan error, 1)}
+		return w.pool.chunk(w.size)
 	}
 	return <-w.free
 }
@@ -230,5 +236,9 @@ func (w *Writer) Close() error {
 	close(w.work)
 	close(w.order)
 	w.group.Wait()
+	close(w.free)
+	for c := range w.free {
+		w.pool.chunks.Put(c)
+	}
 	return w.err()
 }

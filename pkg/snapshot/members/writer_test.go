@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/iotest"
 
@@ -47,10 +48,7 @@ func TestWriter(t *testing.T) {
 		for _, n := range []int{0, 1, size - 1, size, size + 1, 5*size + 7} {
 			want := data(n)
 			var out, raw bytes.Buffer
-			w, err := members.NewWriter(&out, &raw, c.format)
-			if err != nil {
-				t.Fatal(err)
-			}
+			w := members.NewWriter(&out, &raw, c.format, nil)
 			// Half by Write, half by ReadFrom, in odd pieces.
 			half := n / 2
 			if _, err := io.Copy(struct{ io.Writer }{w}, iotest.HalfReader(bytes.NewReader(want[:half]))); err != nil {
@@ -106,10 +104,7 @@ func TestWriterFails(t *testing.T) {
 		} else {
 			raw.n = 1 << 20
 		}
-		w, err := members.NewWriter(out, raw, members.Stored())
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := members.NewWriter(out, raw, members.Stored(), nil)
 		n, err := w.ReadFrom(zeros{})
 		if !errors.Is(err, boom) {
 			t.Errorf("%s: ReadFrom = %d, %v", bad, n, err)
@@ -122,10 +117,7 @@ func TestWriterFails(t *testing.T) {
 		t.Errorf("%d goroutines, there were %d", n, before)
 	}
 	// An error of the reader is its own.
-	w, err := members.NewWriter(io.Discard, nil, members.Stored())
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := members.NewWriter(io.Discard, nil, members.Stored(), nil)
 	if _, err := w.ReadFrom(iotest.ErrReader(boom)); !errors.Is(err, boom) {
 		t.Errorf("ReadFrom = %v", err)
 	}
@@ -137,3 +129,41 @@ func TestWriterFails(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestReuse holds that what a writer has left does not show in what the next one makes: neither after a failure, nor when formats
+// change, nor when many write at once.
+func TestReuse(t *testing.T) {
+	g6, err6 := members.Gzip(6)
+	g1, err1 := members.Gzip(1)
+	z, zErr := members.Zstd(0)
+	formats := []members.Format{format(t, g6, err6), format(t, g1, err1), format(t, z, zErr), members.Stored()}
+	compress := func(n int, f members.Format, reuse *members.Reuse) []byte {
+		var out bytes.Buffer
+		w := members.NewWriter(&out, nil, f, reuse)
+		if _, err := w.Write(data(n)); err != nil {
+			t.Error(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		return out.Bytes()
+	}
+	reuse := &members.Reuse{}
+	for _, f := range formats {
+		w := members.NewWriter(&failing{1000, errors.New("boom")}, nil, f, reuse)
+		_, _ = w.Write(data(2 * f.Size))
+		if w.Close() == nil {
+			t.Error("writing to a full disk worked")
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range 24 {
+		f, n := formats[i%len(formats)], []int{0, 100, 1 << 20, 2<<20 + 7}[i/len(formats)%4]
+		wg.Go(func() {
+			if !bytes.Equal(compress(n, f, reuse), compress(n, f, nil)) {
+				t.Errorf("format %d, %d bytes: not what a new writer makes", i%len(formats), n)
+			}
+		})
+	}
+	wg.Wait()
+}
