@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 )
 
@@ -16,6 +18,7 @@ import (
 // of its own.
 type roots struct {
 	choose func(ctx context.Context) (sandbox.Driver, error)
+	likely func() sandbox.Driver
 	once   sync.Once
 	driver *future[sandbox.Driver]
 
@@ -33,8 +36,11 @@ type openRoot struct {
 	at   *stack
 }
 
-func newRoots(driver func(ctx context.Context) (sandbox.Driver, error)) *roots {
-	return &roots{choose: driver, driver: newFuture[sandbox.Driver](), forAll: map[*stack]*future[sandbox.Root]{}}
+func newRoots(driver func(ctx context.Context) (sandbox.Driver, error), likely func() sandbox.Driver) *roots {
+	if likely == nil {
+		likely = func() sandbox.Driver { return nil }
+	}
+	return &roots{choose: driver, likely: likely, driver: newFuture[sandbox.Driver](), forAll: map[*stack]*future[sandbox.Root]{}}
 }
 
 // take returns a root that holds exactly the layers of base, for one process.
@@ -100,19 +106,70 @@ func (r *roots) get(ctx context.Context) (sandbox.Driver, error) {
 
 // open opens a root on layers, waiting for those in the making. The caller closes it.
 func (r *roots) open(ctx context.Context, layers *stack) (sandbox.Root, error) {
+	var early *attempt
+	if !r.driver.known() {
+		if d := r.likely(); d != nil {
+			early = attemptOpen(ctx, d, layers)
+		}
+	}
 	driver, err := r.get(ctx)
+	if early != nil && (err != nil || driver != early.driver) {
+		err = errors.Join(err, early.abandon())
+		early = nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	list, err := layers.wait(ctx)
-	if err != nil {
-		return nil, err
+	if early == nil {
+		early = attemptOpen(ctx, driver, layers)
 	}
-	root, err := driver.Open(ctx, list)
-	if err != nil {
-		return nil, fmt.Errorf("open root filesystem: %w", err)
+	return early.wait()
+}
+
+// attempt is a root that is being opened.
+type attempt struct {
+	driver sandbox.Driver
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	root   sandbox.Root // when done is closed
+	err    error
+}
+
+// errOtherDriver is why an attempt ends.
+var errOtherDriver = errors.New("another driver was chosen")
+
+// attemptOpen begins to open a root on layers, for which it waits. It must be waited for or abandoned.
+func attemptOpen(ctx context.Context, d sandbox.Driver, layers *stack) *attempt {
+	ctx, cancel := context.WithCancelCause(ctx)
+	a := &attempt{driver: d, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		var list []v1.Layer
+		if list, a.err = layers.wait(ctx); a.err != nil {
+			return
+		}
+		if a.root, a.err = d.Open(ctx, list); a.err != nil {
+			a.root, a.err = nil, fmt.Errorf("open root filesystem: %w", a.err)
+		}
+	}()
+	return a
+}
+
+// wait returns the root.
+func (a *attempt) wait() (sandbox.Root, error) {
+	<-a.done
+	a.cancel(nil)
+	return a.root, a.err
+}
+
+// abandon ends the attempt, and closes the root if there is one.
+func (a *attempt) abandon() error {
+	a.cancel(errOtherDriver)
+	<-a.done
+	if a.root == nil {
+		return nil
 	}
-	return root, nil
+	return a.root.Close()
 }
 
 // inUse returns the driver, or nil as long as no process had to run.

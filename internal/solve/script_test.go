@@ -48,12 +48,20 @@ func newScriptDriver() *scriptDriver {
 	return &scriptDriver{meeting: make(chan struct{}), released: make(chan struct{}), began: func(string) {}}
 }
 
-// allClosed waits until no root is open.
+// allClosed waits until no root is open, and someOpen until one is.
 func (d *scriptDriver) allClosed(ctx context.Context) error {
-	for d.open() > 0 {
+	return d.until(ctx, func() bool { return d.open() == 0 })
+}
+
+func (d *scriptDriver) someOpen(ctx context.Context) error {
+	return d.until(ctx, func() bool { return d.open() > 0 })
+}
+
+func (d *scriptDriver) until(ctx context.Context, done func() bool) error {
+	for !done() {
 		select {
 		case <-ctx.Done():
-			return errors.New("roots are open")
+			return errors.New("waited for roots for too long")
 		case <-time.After(time.Millisecond):
 		}
 	}

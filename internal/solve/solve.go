@@ -47,6 +47,9 @@ type Options struct {
 	Share func(records map[string]json.RawMessage)
 	// Driver is asked for once, when the first process has to run.
 	Driver func(ctx context.Context) (sandbox.Driver, error)
+	// Likely returns the driver that Driver will most likely return, or nil, at next to no cost. Roots are opened by it while Driver
+	// still finds out. It may be nil.
+	Likely func() sandbox.Driver
 	// Mounts gives processes caches, secrets, agents and devices. It may be nil.
 	Mounts Mounts
 	// Caches fill caches of Mounts before their first use. They may be nil.
@@ -172,7 +175,7 @@ func newSolver(ctx context.Context, fail context.CancelCauseFunc, o Options) *so
 	if s.o.Mounts == nil {
 		s.o.Mounts = noMounts{}
 	}
-	s.roots = newRoots(o.Driver)
+	s.roots = newRoots(o.Driver, o.Likely)
 	s.empty = sync.OnceValue(func() *emptyLayer { return newEmptyLayer(o.Layer.Docker) })
 	for _, step := range o.Plan.Steps {
 		s.nodes[step] = newNode(s, step)

@@ -41,6 +41,9 @@ type world struct {
 	// finished and known, when not nil, are called by those of Options.
 	finished func(ctx context.Context) error
 	known    func(ctx context.Context, r Result) error
+	// choosing is called while the driver is chosen, and likely is that of Options.
+	choosing func(ctx context.Context) error
+	likely   func() sandbox.Driver
 	mounts   Mounts
 	sources  map[string]Source // by URL
 
@@ -115,7 +118,13 @@ func (w *world) build(ctx context.Context, text string) ([]Layer, []string, erro
 		Source: func(_ context.Context, op plan.Op) (Source, error) {
 			return w.sources[op.(plan.HTTP).URL], nil
 		},
-		Driver: func(context.Context) (sandbox.Driver, error) { return w.driver, nil },
+		Driver: func(ctx context.Context) (sandbox.Driver, error) {
+			if w.choosing != nil {
+				return w.driver, w.choosing(ctx)
+			}
+			return w.driver, nil
+		},
+		Likely: w.likely,
 		Layer:  snapshot.Options{Dir: w.t.TempDir(), Clamp: w.clamp},
 		Finished: func(ctx context.Context, _ *plan.Step, l v1.Layer) error {
 			w.early.add(l)
@@ -255,6 +264,42 @@ func TestResultIsKnownBeforeItsLayersAreHandedOver(t *testing.T) {
 	}
 	if _, _, err := w.build(ctx, "FROM scratch\nRUN put /a 1\nRUN put /b 2\n"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRootIsOpenedWhileTheDriverIsChosen holds that extracting a base does not wait for a probe.
+func TestRootIsOpenedWhileTheDriverIsChosen(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	w.likely = func() sandbox.Driver { return w.driver }
+	w.choosing = w.driver.someOpen
+	if _, _, err := w.build(ctx, "FROM scratch\nRUN put /a 1\nRUN put /b 2\n"); err != nil {
+		t.Error(err)
+	}
+	if w.driver.opened != 1 || w.driver.open() != 0 {
+		t.Errorf("%d roots were opened, of which %d are open", w.driver.opened, w.driver.open())
+	}
+}
+
+// TestOtherDriverIsChosen holds that what was begun with a driver that does not work leaves nothing, whether one that does is found
+// or not.
+func TestOtherDriverIsChosen(t *testing.T) {
+	none := errors.New("nothing can run steps here")
+	for _, want := range []error{nil, none} {
+		w := newWorld(t, nil)
+		other := newScriptDriver()
+		w.likely = func() sandbox.Driver { return other }
+		w.choosing = func(ctx context.Context) error { return errors.Join(other.someOpen(ctx), want) }
+		if _, _, err := w.build(t.Context(), "FROM scratch\nRUN put /a 1\n"); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if other.opened != 1 || other.open() != 0 || len(other.ran) != 0 {
+			t.Errorf("the other driver has %d of %d roots open and ran %d processes", other.open(), other.opened, len(other.ran))
+		}
+		if ran := len(w.driver.ran); want == nil && ran != 1 {
+			t.Errorf("%d processes ran", ran)
+		}
 	}
 }
 

@@ -139,6 +139,12 @@ func solveAndExport(ctx context.Context, o Options, exporters []push.Exporter, s
 
 // solving are the options of the solver, but for what concerns exporters.
 func (o Options) solving(p *plan.Plan, src *source.Context, sources *sources, store *local.Store, b *bases, c *caches) solve.Options {
+	list := sync.OnceValue(func() []sandbox.Driver {
+		if o.Drivers != nil {
+			return o.Drivers
+		}
+		return o.drivers(store.LayersDir, store)
+	})
 	return solve.Options{
 		Plan:    p,
 		Context: src.Tree,
@@ -149,8 +155,9 @@ func (o Options) solving(p *plan.Plan, src *source.Context, sources *sources, st
 		Explain: o.ExplainCache,
 		Share:   c.records.share(),
 		Driver: func(ctx context.Context) (sandbox.Driver, error) {
-			return o.driver(ctx, store)
+			return o.driver(ctx, list())
 		},
+		Likely:  func() sandbox.Driver { return sandbox.Likely(list(), o.Isolation) },
 		Mounts:  &given{o, store},
 		Indexes: c.indexes,
 		Layer: snapshot.Options{

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/gobuild-dev/gobuild/pkg/cache/local"
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox"
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/chroot"
@@ -85,12 +84,8 @@ func (o Options) checkIsolation() error {
 	return nil
 }
 
-// driver chooses the sandbox for RUN.
-func (o Options) driver(ctx context.Context, store *local.Store) (sandbox.Driver, error) {
-	list := o.Drivers
-	if list == nil {
-		list = o.drivers(store.LayersDir, store)
-	}
+// driver chooses the sandbox for RUN from list.
+func (o Options) driver(ctx context.Context, list []sandbox.Driver) (sandbox.Driver, error) {
 	d, err := sandbox.Select(ctx, list, o.Isolation)
 	if err == nil && d.Name() == inplace.Name {
 		o.readSecrets(ctx)

@@ -26,6 +26,12 @@ type Driver interface {
 	Open(ctx context.Context, layers []v1.Layer) (Root, error)
 }
 
+// Eager is implemented by drivers that can open roots while it is still being found out whether they work.
+type Eager interface {
+	// Likely reports, at next to no cost, that Probe will most likely return nil. It is no promise.
+	Likely() bool
+}
+
 // Limited is implemented by drivers that may work less well in one place than in another.
 type Limited interface {
 	// Limits says in one clause what steps lack here and what would help, or is "". It is known after Probe.

@@ -38,6 +38,19 @@ func Select(ctx context.Context, drivers []Driver, want string) (Driver, error) 
 	return nil, tried
 }
 
+// Likely returns the driver that Select will most likely return, to be used meanwhile with what can be undone, or nil.
+func Likely(drivers []Driver, want string) Driver {
+	for _, d := range drivers {
+		if want == Auto || want == d.Name() {
+			if e, ok := d.(Eager); ok && e.Likely() {
+				return d
+			}
+			return nil // the one after it is chosen only when this one was tried
+		}
+	}
+	return nil
+}
+
 // refusals is the error of Select: one line on what is missing here, and one on the smallest changes that would help.
 type refusals struct {
 	reasons  []string

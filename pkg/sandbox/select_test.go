@@ -26,6 +26,35 @@ func (p probe) Probe(ctx context.Context) error {
 	return p.err
 }
 
+// eager is a driver that says whether it will likely work.
+type eager struct {
+	probe
+	likely bool
+}
+
+func (e eager) Likely() bool { return e.likely }
+
+// TestLikely holds that only the first driver that Select would try is opened before it has been tried.
+func TestLikely(t *testing.T) {
+	yes, no, silent := eager{probe{name: "yes"}, true}, eager{probe{name: "no"}, false}, probe{name: "silent"}
+	for _, c := range []struct {
+		drivers []sandbox.Driver
+		want    string
+		got     sandbox.Driver
+	}{
+		{[]sandbox.Driver{yes, no}, "auto", yes},
+		{[]sandbox.Driver{no, yes}, "auto", nil},
+		{[]sandbox.Driver{silent, yes}, "auto", nil},
+		{[]sandbox.Driver{silent, yes}, "yes", yes},
+		{[]sandbox.Driver{yes, silent}, "silent", nil},
+		{[]sandbox.Driver{yes}, "other", nil},
+	} {
+		if got := sandbox.Likely(c.drivers, c.want); got != c.got {
+			t.Errorf("%s: got %v, want %v", c.want, got, c.got)
+		}
+	}
+}
+
 func TestSelect(t *testing.T) {
 	bad, worse := errors.New("no mounts: allow them"), errors.New("no namespaces")
 	drivers := []sandbox.Driver{probe{name: "a", err: bad}, probe{name: "b"}, probe{name: "c"}, probe{name: "d", err: worse}}

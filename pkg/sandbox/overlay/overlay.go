@@ -46,6 +46,7 @@ var (
 	_ sandbox.CacheKeeper = (*Driver)(nil)
 	_ sandbox.CacheSharer = (*Driver)(nil)
 	_ sandbox.Limited     = (*Driver)(nil)
+	_ sandbox.Eager       = (*Driver)(nil)
 )
 
 // New returns a driver. Nothing is made before it is used.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,17 @@ func (d *Driver) Limits() string {
 		return ""
 	}
 	return s.worker.Limits()
+}
+
+// Likely implements sandbox.Eager: it is so for those who may mount as they are, outside of containers.
+func (d *Driver) Likely() bool {
+	s, err := d.open()
+	return err == nil && !s.worker.Namespaced() && !onOverlay(filepath.Dir(s.dir))
+}
+
+func onOverlay(dir string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(dir, &fs) == nil && fs.Type == unix.OVERLAYFS_SUPER_MAGIC
 }
 
 // Probe implements sandbox.Driver. It mounts an empty root with all that steps find in it, where roots will lie.
@@ -52,8 +64,7 @@ func explain(s *store, err error) error {
 	if hint := worker.Hint(s.worker, err); hint != nil {
 		return hint
 	}
-	var fs unix.Statfs_t
-	if unix.Statfs(s.dir, &fs) == nil && fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
+	if onOverlay(s.dir) {
 		return &unfit.Error{
 			Why: "overlayfs cannot have its upper directory on overlayfs", Remedy: "give --work-dir a directory on a volume",
 		}
