@@ -12,6 +12,7 @@ import (
 func TestGitErrors(t *testing.T) {
 	h := newHistory(t)
 	ones := strings.Repeat("1", 40)
+	mark := filepath.Join(t.TempDir(), "run")
 	blob := gitIn(t, filepath.Join(h.dir, "r"), "rev-parse", "main:f")
 	gitIn(t, filepath.Join(h.dir, "r"), "tag", "blob", blob)
 	h.repository(t, "empty")
@@ -21,7 +22,7 @@ func TestGitErrors(t *testing.T) {
 	}{
 		{source.GitOptions{Ref: "none"}, "repository does not contain ref none"},
 		{source.GitOptions{Ref: "ma*"}, "repository does not contain ref ma*"},
-		{source.GitOptions{Ref: "--upload-pack=touch /tmp/x"}, "invalid git ref"},
+		{source.GitOptions{Ref: "--upload-pack=touch " + mark}, "invalid git ref"},
 		{source.GitOptions{Ref: "a\nb"}, "invalid git ref"},
 		{source.GitOptions{Ref: ones}, "repository does not contain commit " + ones},
 		{source.GitOptions{Ref: "blob"}, "is no commit"},
@@ -35,7 +36,7 @@ func TestGitErrors(t *testing.T) {
 		{source.GitOptions{FetchByCommit: true, Checksum: "1234"}, "fetch-by-commit requires a full commit SHA checksum"},
 		{source.GitOptions{Subdir: "none"}, "no such file"},
 		{source.GitOptions{Subdir: "f"}, `contains non-directory "f"`},
-		{source.GitOptions{Remote: "ext::sh -c 'touch /tmp/x'"}, "transport 'ext' not allowed"},
+		{source.GitOptions{Remote: "ext::sh -c 'touch " + mark + "'"}, "transport 'ext' not allowed"},
 		{source.GitOptions{Remote: "file:///etc"}, "are fetched with http"},
 		{source.GitOptions{Remote: "/etc"}, "neither a URL"},
 		{source.GitOptions{Remote: "-oProxyCommand=x:y"}, "neither a URL"},
@@ -50,7 +51,7 @@ func TestGitErrors(t *testing.T) {
 			t.Errorf("%+v: %s", tt.o, s)
 		}
 	}
-	if _, err := os.Lstat("/tmp/x"); err == nil {
+	if _, err := os.Lstat(mark); err == nil {
 		t.Error("something was run")
 	}
 }
