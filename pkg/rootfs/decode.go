@@ -39,7 +39,7 @@ func decodeIndex(r io.Reader) (*Index, error) {
 	defer z.Close()
 	d := decoder{r: bufio.NewReaderSize(z, 32<<10), keys: make(map[string]string)}
 	count := d.uint()
-	x := &Index{Records: make([]Record, 0, min(count, 64<<10))}
+	x := &Index{}
 	for range count {
 		rec := d.record()
 		if d.memory += rec.memory(); d.memory > maxIndexBytes {
@@ -48,7 +48,7 @@ func decodeIndex(r io.Reader) (*Index, error) {
 		if d.err != nil {
 			return nil, d.err
 		}
-		x.Records = append(x.Records, rec)
+		x.Append(&rec)
 	}
 	if d.err != nil {
 		return nil, d.err

@@ -33,9 +33,9 @@ func (x *Index) WriteTo(w io.Writer) (int64, error) {
 		return out.n, err
 	}
 	var z *zstd.Encoder
-	e := encoder{buf: binary.AppendUvarint(nil, uint64(len(x.Records))), empty: sha256.Sum256(nil)}
-	for i := range x.Records {
-		e.record(&x.Records[i])
+	e := encoder{buf: binary.AppendUvarint(nil, uint64(x.count)), empty: sha256.Sum256(nil)}
+	for _, r := range x.packed.all() {
+		e.record(r)
 		if len(e.buf) >= 64<<10 {
 			if z == nil {
 				var err error

@@ -48,18 +48,68 @@ func TestIndexRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Records) != len(x.Records) {
-		t.Fatalf("%d records, want %d", len(got.Records), len(x.Records))
-	}
-	for i := range x.Records {
-		if !reflect.DeepEqual(got.Records[i], x.Records[i]) {
-			t.Errorf("record\n%+v, want\n%+v", got.Records[i], x.Records[i])
-		}
-	}
+	sameRecords(t, records(got), records(x))
 	empty, err := rootfs.DecodeIndex(bytes.NewReader(encode(t, &rootfs.Index{})))
-	if err != nil || len(empty.Records) != 0 {
+	if err != nil || empty.Len() != 0 {
 		t.Errorf("empty index: %v, %v", empty, err)
 	}
+}
+
+// records lists those of x.
+func records(x *rootfs.Index) (list []rootfs.Record) {
+	for r := range x.All() {
+		list = append(list, *r)
+	}
+	return list
+}
+
+func sameRecords(t *testing.T, got, want []rootfs.Record) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d records, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if !reflect.DeepEqual(got[i], want[i]) {
+			t.Errorf("record\n%+v, want\n%+v", got[i], want[i])
+		}
+	}
+}
+
+// An index gives back what it was given, also what no layer has.
+func TestIndexKeepsRecords(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	strange := func() string {
+		return strings.Repeat(string([]byte{byte(random.Uint32())}), random.IntN(4)*random.IntN(40000))
+	}
+	times := []time.Time{{}, time.Unix(0, 0), time.Unix(-1, 999999999), time.Unix(1<<40, 1)}
+	when := func() time.Time { return times[random.IntN(len(times))] }
+	var want []rootfs.Record
+	x := &rootfs.Index{}
+	for range 2000 {
+		r := rootfs.Record{Offset: random.Int64() >> random.IntN(64), Header: tar.Header{
+			Typeflag: byte(random.Uint32()), Format: tar.Format(random.IntN(16)), Name: strange(), Mode: random.Int64(), Size: random.Int64() >> random.IntN(64),
+			Uid: random.Int(), Gid: -random.Int(), ModTime: when(),
+		}}
+		if random.IntN(2) == 0 {
+			r.Header.Linkname, r.Header.Uname, r.Header.Gname = strange(), strange(), strange()
+		}
+		if random.IntN(2) == 0 {
+			r.Header.AccessTime, r.Header.ChangeTime, r.Header.Devmajor, r.Header.Devminor = when(), when(), random.Int64(), -random.Int64()
+			r.Digest[random.IntN(len(r.Digest))] = 1
+		}
+		for range random.IntN(3) {
+			if r.Header.PAXRecords == nil {
+				r.Header.PAXRecords = map[string]string{}
+			}
+			r.Header.PAXRecords[strange()] = strange()
+		}
+		want = append(want, r)
+		x.Append(&r)
+	}
+	if x.Len() != len(want) {
+		t.Errorf("%d records", x.Len())
+	}
+	sameRecords(t, records(x), want)
 }
 
 // A damaged index is an error, wherever the damage is.
@@ -87,7 +137,8 @@ func TestDecodeIndexDamaged(t *testing.T) {
 // An index may come from elsewhere. Its names are no more trusted than a layer's.
 func TestDecodeIndexNames(t *testing.T) {
 	for _, name := range []string{"../a", "/a", "a/", "", "a//b"} {
-		x := &rootfs.Index{Records: []rootfs.Record{{Header: tar.Header{Typeflag: tar.TypeReg, Name: name}}}}
+		x := &rootfs.Index{}
+		x.Append(&rootfs.Record{Header: tar.Header{Typeflag: tar.TypeReg, Name: name}})
 		if _, err := rootfs.DecodeIndex(bytes.NewReader(encode(t, x))); err == nil {
 			t.Errorf("name %q was taken", name)
 		}
@@ -155,7 +206,7 @@ func benchIndex() *rootfs.Index {
 		for j := range rec.Digest {
 			rec.Digest[j] = byte(rng.Uint32())
 		}
-		x.Records = append(x.Records, rec)
+		x.Append(&rec)
 	}
 	return x
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"crypto/sha256"
+	"iter"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -14,8 +15,34 @@ import (
 //
 // Whiteouts and opaque markers are records like others, under the names that they have in the
 // layer. Global PAX headers, which are no files, have no record.
+//
+// The zero value has no records. Once it is shared an index is not modified any more, and is safe for concurrent use.
 type Index struct {
-	Records []Record
+	packed packed
+	count  int
+	end    int64 // where the contents of the last file end
+}
+
+// Append adds a copy of the next record of the layer.
+func (x *Index) Append(r *Record) {
+	x.packed.append(r)
+	x.count++
+	x.end = r.Offset + r.Header.Size
+}
+
+// Len is how many records there are.
+func (x *Index) Len() int { return x.count }
+
+// All returns the records in the order of the layer. Each is the caller's own.
+func (x *Index) All() iter.Seq[*Record] {
+	return func(yield func(*Record) bool) {
+		for _, r := range x.packed.all() {
+			own := *r
+			if !yield(&own) {
+				return
+			}
+		}
+	}
 }
 
 // Record is one tar entry of a layer.

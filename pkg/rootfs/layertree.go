@@ -14,7 +14,8 @@ import (
 // LayerTree is the [Tree] of a stack of layers. It does not change; see With for what comes on top.
 type LayerTree struct {
 	root    *node
-	sources []*source // of the layers, the lowest first
+	indexes []*Index  // of the layers, the lowest first
+	sources []*source // of the same layers
 	options Options
 
 	// What With goes on counting: see merger.
@@ -43,7 +44,15 @@ func (t *LayerTree) Origin(name string) (layer int, rec *Record, err error) {
 	if n == nil {
 		return 0, nil, notExist("origin", name)
 	}
-	return int(n.layer), n.rec, nil
+	return int(n.layer), t.record(n), nil
+}
+
+// record returns the record that describes n, or nil for a directory that is only implied.
+func (t *LayerTree) record(n *node) *Record {
+	if n.implied {
+		return nil
+	}
+	return t.indexes[n.place.layer].packed.at(n.place.at)
 }
 
 // Layers returns the layers of the tree, the lowest first.
@@ -80,7 +89,7 @@ func (t *LayerTree) stat(op, name string) (fs.FileInfo, error) {
 	if n == nil {
 		return nil, notExist(op, name)
 	}
-	return NewFileInfo(n.entry(name)), nil
+	return NewFileInfo(t.entry(n, name)), nil
 }
 
 // ReadLink returns the target of a symbolic link.
@@ -92,7 +101,7 @@ func (t *LayerTree) ReadLink(name string) (string, error) {
 	if !n.isLink() {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: syscall.EINVAL}
 	}
-	return n.rec.Header.Linkname, nil
+	return t.record(n).Header.Linkname, nil
 }
 
 // ReadDir describes what is in a directory.
@@ -111,7 +120,7 @@ func (t *LayerTree) ReadDir(name string) ([]fs.DirEntry, error) {
 	slices.Sort(names)
 	list := make([]fs.DirEntry, len(names))
 	for i, base := range names {
-		list[i] = NewFileInfo(n.children[base].entry(join(name, base)))
+		list[i] = NewFileInfo(t.entry(n.children[base], join(name, base)))
 	}
 	return list, nil
 }
@@ -123,35 +132,30 @@ func (t *LayerTree) Open(name string) (fs.File, error) {
 	if n == nil {
 		return nil, notExist("open", name)
 	}
-	if n.rec == nil || !isRegular(n.rec.Header.Typeflag) {
+	if !isRegular(n.typeflag) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
 	}
-	r, err := t.sources[n.source].open(n.rec)
+	rec := t.record(n)
+	r, err := t.sources[n.place.layer].open(rec)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &layerFile{info: NewFileInfo(n.entry(name)), r: r, left: n.rec.Header.Size}, nil
+	return &layerFile{info: NewFileInfo(t.entry(n, name)), r: r, left: rec.Header.Size}, nil
 }
 
 // entry returns the Entry of n, whose name in the tree is name.
-func (n *node) entry(name string) *Entry {
-	if n.rec == nil {
+func (t *LayerTree) entry(n *node, name string) *Entry {
+	rec := t.record(n)
+	if rec == nil {
 		return &Entry{Header: &tar.Header{
 			Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: time.Unix(0, 0), Format: tar.FormatPAX,
 		}}
 	}
-	e := &Entry{Header: &n.rec.Header, Inode: n.inode, Digest: n.rec.Digest}
-	h := e.Header
-	regular := isRegular(h.Typeflag)
-	// Mostly the record's header will do as it is.
-	if h.Name == name && h.Mode&^0o7777 == 0 && (!regular || h.Typeflag == tar.TypeReg) {
-		return e
+	h := &rec.Header
+	h.Name = name
+	h.Mode &= 0o7777
+	if isRegular(h.Typeflag) {
+		h.Typeflag = tar.TypeReg
 	}
-	c := *h
-	c.Name, c.Mode = name, h.Mode&0o7777
-	if regular {
-		c.Typeflag = tar.TypeReg
-	}
-	e.Header = &c
-	return e
+	return &Entry{Header: h, Inode: n.inode, Digest: rec.Digest}
 }

@@ -214,9 +214,9 @@ func BenchmarkLayerTree(b *testing.B) {
 	x := &rootfs.Index{}
 	for i := range 50000 {
 		if i%10 == 0 {
-			x.Records = append(x.Records, rootfs.Record{Header: dir(fmt.Sprintf("usr/share/doc/package-%d", i/10), 0o755).Header})
+			x.Append(&rootfs.Record{Header: dir(fmt.Sprintf("usr/share/doc/package-%d", i/10), 0o755).Header})
 		}
-		x.Records = append(x.Records, rootfs.Record{Header: reg(fmt.Sprintf("usr/share/doc/package-%d/file-%d", i/10, i), "").Header})
+		x.Append(&rootfs.Record{Header: reg(fmt.Sprintf("usr/share/doc/package-%d/file-%d", i/10, i), "").Header})
 	}
 	layer := rawLayer(bytes.Repeat([]byte{0}, 1024))
 	id, _ := layer.DiffID()

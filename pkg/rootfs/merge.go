@@ -28,27 +28,41 @@ const (
 // node is one name in a tree of layers. Nodes that a finished tree holds are never changed: a
 // merger copies those that it did not make itself.
 type node struct {
-	rec      *Record          // nil for a directory that is only implied
 	children map[string]*node // nil for what is no directory
-	owner    *merger
+	owner    *owner
 	inode    uint64 // as Entry.Inode
-	layer    int32  // that gave the name, counted from below
-	source   int32  // that has the contents; differs from layer for a link to a file below
+	place    place
+	layer    int32 // that gave the name, counted from below; another than that of place for a link to a file below
+	typeflag byte  // that of the record
+	implied  bool  // a directory that no layer has a record of
+}
+
+// place says which record describes a file: that of one layer, counted from below.
+type place struct {
+	layer int32
+	at    position
+}
+
+// owner tells mergers apart. It has a size, so that each has an address of its own.
+type owner struct{ _ byte }
+
+// impliedDir returns a directory that no layer has a record of.
+func impliedDir() *node {
+	return &node{children: map[string]*node{}, typeflag: tar.TypeDir, implied: true}
 }
 
 func (n *node) isDir() bool { return n.children != nil }
 
-func (n *node) isLink() bool { return n.rec != nil && n.rec.Header.Typeflag == tar.TypeSymlink }
+func (n *node) isLink() bool { return n.typeflag == tar.TypeSymlink }
 
 // merger puts layers on top of a tree.
 type merger struct {
-	root     *node
-	layer    int32 // the one that is being added
-	inodes   uint64
-	implicit int
+	tree  *LayerTree // in the making
+	owner *owner
+	layer int32 // the one that is being added
 	// links holds the inode of files of lower layers that this layer links to. The files
 	// below keep theirs: an overlay copies a file up to link to it.
-	links map[*Record]uint64
+	links map[place]uint64
 
 	// The directory of the last record, which is mostly that of the next too. Nothing that a
 	// record does to what is in its directory makes the directory another one.
@@ -58,22 +72,23 @@ type merger struct {
 }
 
 // add puts the layer that x lists on top.
-func (m *merger) add(layer int32, x *Index) error {
-	m.layer, m.links, m.lastDir = layer, nil, nil
-	for i := range x.Records {
-		if err := m.record(&x.Records[i]); err != nil {
-			return fmt.Errorf("%q: %w", x.Records[i].Header.Name, err)
+func (m *merger) add(x *Index) error {
+	m.layer, m.links, m.lastDir = int32(len(m.tree.indexes)), nil, nil
+	m.tree.indexes = append(m.tree.indexes, x)
+	for at, rec := range x.packed.all() {
+		if err := m.record(rec, at); err != nil {
+			return fmt.Errorf("%q: %w", rec.Header.Name, err)
 		}
 	}
 	return nil
 }
 
-func (m *merger) record(rec *Record) error {
+func (m *merger) record(rec *Record, at position) error {
 	name := rec.Header.Name
 	if name == "." {
 		if rec.Header.Typeflag == tar.TypeDir {
-			m.root = m.own(m.root)
-			m.root.rec, m.root.layer = rec, m.layer
+			m.tree.root = m.own(m.tree.root)
+			m.describe(m.tree.root, rec, at)
 		}
 		return nil
 	}
@@ -90,11 +105,13 @@ func (m *merger) record(rec *Record) error {
 	}
 	switch rec.Header.Typeflag {
 	case tar.TypeDir:
-		m.addDir(dir, base, rec)
+		m.addDir(dir, base, rec, at)
 	case tar.TypeLink:
 		return m.addLink(dir, base, rec)
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		m.put(dir, base, &node{rec: rec, layer: m.layer, source: m.layer})
+		n := &node{}
+		m.describe(n, rec, at)
+		m.put(dir, base, n)
 	default:
 		return fmt.Errorf("unknown type of file %q", rec.Header.Typeflag)
 	}
@@ -102,15 +119,22 @@ func (m *merger) record(rec *Record) error {
 }
 
 // addDir makes a directory, or changes the metadata of the one that is there.
-func (m *merger) addDir(dir *node, base string, rec *Record) {
+func (m *merger) addDir(dir *node, base string, rec *Record, at position) {
 	n := dir.children[base]
 	if n == nil || !n.isDir() {
-		m.put(dir, base, &node{rec: rec, layer: m.layer, source: m.layer, children: map[string]*node{}})
-		return
+		n = &node{children: map[string]*node{}}
+		m.put(dir, base, n)
+	} else {
+		n = m.own(n)
+		dir.children[base] = n
 	}
-	n = m.own(n)
-	n.rec, n.layer, n.source = rec, m.layer, m.layer
-	dir.children[base] = n
+	m.describe(n, rec, at)
+}
+
+// describe says which record, of the layer that is being added, describes n.
+func (m *merger) describe(n *node, rec *Record, at position) {
+	n.layer, n.place = m.layer, place{m.layer, at}
+	n.typeflag, n.implied = rec.Header.Typeflag, false
 }
 
 // addLink makes another name of a file.
@@ -126,21 +150,21 @@ func (m *merger) addLink(dir *node, base string, rec *Record) error {
 	case dir.children[base] == target:
 		return errors.New("hard link to itself")
 	}
-	n := &node{rec: target.rec, layer: m.layer, source: target.source, inode: target.inode}
+	n := &node{place: target.place, typeflag: target.typeflag, layer: m.layer, inode: target.inode}
 	if target.layer != m.layer {
-		n.inode = m.links[target.rec]
+		n.inode = m.links[target.place]
 	}
 	if n.inode == 0 {
-		m.inodes++
-		n.inode = m.inodes
+		m.tree.inodes++
+		n.inode = m.tree.inodes
 	}
 	if target.layer == m.layer {
 		target.inode = n.inode // made by this merger, so it may be changed
 	} else {
 		if m.links == nil {
-			m.links = make(map[*Record]uint64)
+			m.links = make(map[place]uint64)
 		}
-		m.links[target.rec] = n.inode
+		m.links[target.place] = n.inode
 	}
 	m.put(dir, base, n)
 	return nil
@@ -148,7 +172,7 @@ func (m *merger) addLink(dir *node, base string, rec *Record) error {
 
 // put makes n the child of dir, which is our own, under that name, in place of what was there.
 func (m *merger) put(dir *node, base string, n *node) {
-	n.owner = m
+	n.owner = m.owner
 	dir.children[base] = n
 }
 
@@ -189,11 +213,11 @@ func (m *merger) pruneChild(dir *node, name string, n *node) {
 
 // own returns n, or a copy of it when it belongs to a finished tree.
 func (m *merger) own(n *node) *node {
-	if n.owner == m {
+	if n.owner == m.owner {
 		return n
 	}
 	c := *n
-	c.owner = m
+	c.owner = m.owner
 	c.children = maps.Clone(n.children)
 	return &c
 }
@@ -215,9 +239,9 @@ func (m *merger) parent(name string) (*node, error) {
 // Missing directories are made, with mode 0755 and owned by root. A file of a lower layer gives way to
 // a directory.
 func (m *merger) enter(name string) (*node, error) {
-	m.root = m.own(m.root)
+	m.tree.root = m.own(m.tree.root)
 	trail := m.trail[:0]
-	trail = append(trail, m.root)
+	trail = append(trail, m.tree.root)
 	defer func() { m.trail = trail }()
 	links := 0
 	for rest := name; rest != ""; {
@@ -240,7 +264,7 @@ func (m *merger) enter(name string) (*node, error) {
 			if links++; links > maxLinks {
 				return nil, syscall.ELOOP
 			}
-			target := n.rec.Header.Linkname
+			target := m.tree.record(n).Header.Linkname
 			if strings.HasPrefix(target, "/") {
 				trail = trail[:1]
 			}
@@ -248,10 +272,11 @@ func (m *merger) enter(name string) (*node, error) {
 		case n != nil && n.layer == m.layer:
 			return nil, syscall.ENOTDIR
 		default:
-			if m.implicit++; m.implicit > maxImplicit {
+			if m.tree.implicit++; m.tree.implicit > maxImplicit {
 				return nil, errTooLarge
 			}
-			n = &node{layer: m.layer, source: m.layer, children: map[string]*node{}}
+			n = impliedDir()
+			n.layer = m.layer
 			m.put(at, part, n)
 			trail = append(trail, n)
 		}
@@ -265,10 +290,9 @@ func (m *merger) find(name string) (*node, error) {
 	if len(name) > maxName {
 		return nil, syscall.ENAMETOOLONG
 	}
-	t := &LayerTree{root: m.root}
-	name, err := ResolveParent(t, name)
+	name, err := ResolveParent(m.tree, name)
 	if err != nil {
 		return nil, err
 	}
-	return t.find(name), nil
+	return m.tree.find(name), nil
 }

@@ -45,7 +45,7 @@ type Indexed interface {
 // when a file of it is opened. Bytes that do not have the layer's diff ID are an error. Close the tree to
 // remove what it put in TempDir.
 func Of(ctx context.Context, layers []v1.Layer, o Options) (*LayerTree, error) {
-	empty := &LayerTree{root: &node{children: map[string]*node{}}, options: o}
+	empty := &LayerTree{root: impliedDir(), options: o}
 	return empty.with(ctx, layers)
 }
 
@@ -68,28 +68,19 @@ func (t *LayerTree) with(ctx context.Context, layers []v1.Layer) (*LayerTree, er
 	if err != nil {
 		return nil, err
 	}
-	m := &merger{root: t.root, inodes: t.inodes, implicit: t.implicit}
+	n := &LayerTree{root: t.root, options: t.options, inodes: t.inodes, implicit: t.implicit, indexes: slices.Clone(t.indexes)}
+	m := &merger{tree: n, owner: new(owner)}
 	for i, x := range indexes {
-		if err := m.add(int32(len(t.sources)+i), x); err != nil {
+		if err := m.add(x); err != nil {
 			return nil, fmt.Errorf("read layer %v: %w", sources[i].diffID, err)
 		}
-		sources[i].end = x.end()
+		sources[i].end = x.end
 	}
-	n := &LayerTree{root: m.root, options: t.options, inodes: m.inodes, implicit: m.implicit}
 	n.sources = slices.Concat(t.sources, sources)
 	for _, s := range n.sources {
 		s.retain()
 	}
 	return n, nil
-}
-
-// end is where the contents of the last file end.
-func (x *Index) end() int64 {
-	if len(x.Records) == 0 {
-		return 0
-	}
-	last := &x.Records[len(x.Records)-1]
-	return last.Offset + last.Header.Size
 }
 
 // indexes returns the indexes of the layers of sources, in their order. Several are read at

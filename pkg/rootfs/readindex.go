@@ -14,7 +14,7 @@ import (
 // Limits on what a layer may ask of its reader. Each is far beyond what real images have.
 const (
 	// maxIndexBytes bounds what an index takes in memory, since a compressed layer of a
-	// megabyte can hold headers for a thousand times that. A million files take some 350 MB.
+	// megabyte can hold headers for a thousand times that.
 	maxIndexBytes = 1 << 30
 	// maxSparseBytes bounds the sum of the sizes of a layer's sparse files: a header of a
 	// few bytes can claim exabytes of zeros, which would all have to be hashed.
@@ -85,7 +85,7 @@ func (x *indexer) next() (bool, error) {
 	if err := x.contents(&rec); err != nil {
 		return false, err
 	}
-	x.index.Records = append(x.index.Records, rec)
+	x.index.Append(&rec)
 	return true, nil
 }
 
@@ -162,7 +162,7 @@ func isHeaderKey(k string) bool {
 // isSparseKey reports whether a PAX record of that name says that the file is sparse.
 func isSparseKey(k string) bool { return strings.HasPrefix(k, "GNU.sparse.") }
 
-// memory estimates what r takes in memory, in bytes.
+// memory estimates what r takes in memory, in bytes, as long as a tree is made of it.
 func (r *Record) memory() int64 {
 	n := 256 + len(r.Header.Name) + len(r.Header.Linkname) + len(r.Header.Uname) + len(r.Header.Gname)
 	for k, v := range r.Header.PAXRecords {

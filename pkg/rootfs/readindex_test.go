@@ -74,11 +74,11 @@ func TestReadIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := rootfstest.Files()
-	if len(x.Records) != len(files) || len(visited) != len(files) {
-		t.Fatalf("%d records, %d visits, want %d", len(x.Records), len(visited), len(files))
+	if x.Len() != len(files) || len(visited) != len(files) {
+		t.Fatalf("%d records, %d visits, want %d", x.Len(), len(visited), len(files))
 	}
 	for i, f := range files {
-		rec := x.Records[i]
+		rec := records(x)[i]
 		if rec.Header.Name != f.Header.Name || visited[i] != f.Header.Name || rec.Header.Typeflag != f.Header.Typeflag || rec.Header.Size != f.Header.Size {
 			t.Errorf("record %d is %+v, want %+v", i, rec.Header, f.Header)
 		}
@@ -107,14 +107,14 @@ func TestReadIndexNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []string{".", "tini", "abs", "a/c", "l", "s", "d/.wh..wh..opq", strings.Repeat("n", 300) + "/\xff\n"} {
-		if got := x.Records[i].Header.Name; got != want {
+		if got := records(x)[i].Header.Name; got != want {
 			t.Errorf("name %q, want %q", got, want)
 		}
 	}
-	if got := x.Records[4].Header.Linkname; got != "abs" {
+	if got := records(x)[4].Header.Linkname; got != "abs" {
 		t.Errorf("hard link to %q", got)
 	}
-	if got := x.Records[5].Header.Linkname; got != "../x/./" {
+	if got := records(x)[5].Header.Linkname; got != "../x/./" {
 		t.Errorf("symbolic link to %q", got)
 	}
 }
@@ -164,12 +164,12 @@ func TestReadIndexSparse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(x.Records) != 1 || !x.Records[0].Sparse() || x.Records[0].Header.Name != "sparse" || x.Records[0].Header.Size != 5<<20 {
-			t.Errorf("%s: %+v", format, x.Records)
+		if x.Len() != 1 || !records(x)[0].Sparse() || records(x)[0].Header.Name != "sparse" || records(x)[0].Header.Size != 5<<20 {
+			t.Errorf("%s: %+v", format, records(x))
 		}
 		want := make([]byte, 5<<20)
 		copy(want[1<<20:], "data")
-		if x.Records[0].Digest != sha256.Sum256(want) {
+		if records(x)[0].Digest != sha256.Sum256(want) {
 			t.Errorf("%s: wrong digest", format)
 		}
 	}
@@ -226,7 +226,7 @@ func FuzzReadIndex(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, rec := range x.Records {
+		for rec := range x.All() {
 			if rec.Header.Name != rootfs.Clean(rec.Header.Name) {
 				t.Errorf("name %q", rec.Header.Name)
 			}

@@ -4,7 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
-	"sort"
+	"hash/maphash"
 	"strings"
 
 	"github.com/gobuild-dev/gobuild/pkg/rootfs"
@@ -15,12 +15,15 @@ var errNoHeader = errors.New("change without a header")
 // checker holds a stream of changes against the rules of [Changes], so that no container
 // engine refuses the layer.
 type checker struct {
-	index *rootfs.Index
-	// files lists, in order of their names, the records in index that a hard link may name.
-	files []int32
+	// files holds hashes of the paths that a hard link may name: there can be hundreds of thousands of paths, and two of
+	// them have one hash as good as never.
+	files map[uint64]struct{}
+	seed  maphash.Seed
 	last  string // the last path, or empty
 	leaf  string // the last path below which there can be nothing
 }
+
+func newChecker() checker { return checker{files: make(map[uint64]struct{}), seed: maphash.MakeSeed()} }
 
 // check is called before c is written.
 func (k *checker) check(c Change) error {
@@ -86,9 +89,7 @@ func (k *checker) checkAdd(c Change) error {
 
 // isFile reports whether name came before and is no directory.
 func (k *checker) isFile(name string) bool {
-	_, found := sort.Find(len(k.files), func(i int) int {
-		return rootfs.ComparePaths(name, k.index.Records[k.files[i]].Header.Name)
-	})
+	_, found := k.files[maphash.String(k.seed, name)]
 	return found
 }
 
@@ -100,7 +101,7 @@ func (k *checker) added(c Change) {
 	}
 	k.leaf = c.Header.Name
 	if c.Kind == Add {
-		k.files = append(k.files, int32(len(k.index.Records)-1))
+		k.files[maphash.String(k.seed, k.leaf)] = struct{}{}
 	}
 }
 

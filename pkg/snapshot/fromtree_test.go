@@ -40,7 +40,7 @@ func TestFromTree(t *testing.T) {
 	} {
 		b := write(t, snapshot.Options{}, slices.Collect(first(snapshot.FromTree(tree, sub)))...)
 		var got []string
-		for _, rec := range b.Index.Records {
+		for rec := range b.Index.All() {
 			s := rec.Header.Name
 			switch {
 			case rec.Header.Linkname != "":

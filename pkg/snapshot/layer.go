@@ -105,15 +105,14 @@ func Write(ctx context.Context, changes Changes, o Options) (_ *Blob, err error)
 	if err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
 	}
-	if len(t.index.Records) == 0 {
+	if t.index.Len() == 0 {
 		return nil, nil
 	}
 	if err := file.Close(); err != nil {
 		return nil, fmt.Errorf("write layer: %w", err)
 	}
 	b := newBlob(file.Name(), v1.Descriptor{MediaType: media, Digest: digestOf(blob.hash), Size: blob.n}, digestOf(diff))
-	index := t.index
-	b.Index, b.Clamped = &index, t.clamped
+	b.Index, b.Clamped = t.index, t.clamped
 	file = nil
 	return b, nil
 }

@@ -207,6 +207,14 @@ func checkTar(t *testing.T, b *snapshot.Blob, changes []snapshot.Change) {
 }
 
 // checkIndex compares the index that was made while writing with one that is read.
+// recordsOf lists the records of x.
+func recordsOf(x *rootfs.Index) (list []rootfs.Record) {
+	for r := range x.All() {
+		list = append(list, *r)
+	}
+	return list
+}
+
 func checkIndex(t *testing.T, b *snapshot.Blob) {
 	t.Helper()
 	rc, err := b.Uncompressed()
@@ -218,11 +226,12 @@ func checkIndex(t *testing.T, b *snapshot.Blob) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(b.Index.Records) != len(want.Records) {
-		t.Fatalf("index has %d records, want %d", len(b.Index.Records), len(want.Records))
+	if b.Index.Len() != want.Len() {
+		t.Fatalf("index has %d records, want %d", b.Index.Len(), want.Len())
 	}
-	for i, w := range want.Records {
-		got := b.Index.Records[i]
+	list := recordsOf(b.Index)
+	for i, w := range recordsOf(want) {
+		got := list[i]
 		if !got.Header.ModTime.Equal(w.Header.ModTime) {
 			t.Errorf("modification time %v, want %v", got.Header.ModTime, w.Header.ModTime)
 		}
@@ -312,10 +321,10 @@ func TestWriteDeterministic(t *testing.T) {
 func TestWriteClamp(t *testing.T) {
 	clamp := time.Unix(1600000000, 0)
 	b := write(t, snapshot.Options{Clamp: clamp}, file("new", "x"), add(tar.Header{Typeflag: tar.TypeReg, Name: "old", ModTime: time.Unix(5, 7)}, ""))
-	if got := b.Index.Records[0].Header.ModTime; !got.Equal(clamp) {
+	if got := recordsOf(b.Index)[0].Header.ModTime; !got.Equal(clamp) {
 		t.Errorf("new file: %v", got)
 	}
-	if got := b.Index.Records[1].Header.ModTime; !got.Equal(time.Unix(5, 7)) {
+	if got := recordsOf(b.Index)[1].Header.ModTime; !got.Equal(time.Unix(5, 7)) {
 		t.Errorf("old file: %v", got)
 	}
 	if !b.Clamped {
@@ -410,7 +419,7 @@ func TestWriteFileChanges(t *testing.T) {
 	grown.Header.Size = 4
 	b := write(t, snapshot.Options{}, grown)
 	checkTar(t, b, []snapshot.Change{grown})
-	if b.Index.Records[0].Digest != sha256.Sum256([]byte("0123")) {
+	if recordsOf(b.Index)[0].Digest != sha256.Sum256([]byte("0123")) {
 		t.Error("wrong digest")
 	}
 	short := file("short", "0123456789")

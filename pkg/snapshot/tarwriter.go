@@ -34,16 +34,14 @@ type tarWriter struct {
 	clamp   time.Time
 	clamped bool // clamp changed a time
 	offset  int64
-	index   rootfs.Index
+	index   *rootfs.Index
 	checker checker
 	header  bytes.Buffer
 	hash    hash.Hash
 }
 
 func newTarWriter(ctx context.Context, out *members.Writer, clamp time.Time) *tarWriter {
-	t := &tarWriter{ctx: ctx, out: out, clamp: clamp, hash: sha256.New()}
-	t.checker.index = &t.index
-	return t
+	return &tarWriter{ctx: ctx, out: out, clamp: clamp, index: &rootfs.Index{}, hash: sha256.New(), checker: newChecker()}
 }
 
 // writeAll writes changes and the end of the archive.
@@ -147,7 +145,7 @@ func (t *tarWriter) entry(h tar.Header, open func() (io.ReadCloser, error)) erro
 			return err
 		}
 	}
-	t.index.Records = append(t.index.Records, rec)
+	t.index.Append(&rec)
 	return nil
 }
 

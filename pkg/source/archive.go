@@ -128,8 +128,8 @@ func (c *checkedReader) Read(p []byte) (int, error) {
 
 // inspect looks at all names and times.
 func (l *archiveLayer) inspect() error {
-	for i := range l.index.Records {
-		h := &l.index.Records[i].Header
+	for r := range l.index.All() {
+		h := &r.Header
 		if strings.HasPrefix(path.Base(h.Name), ".wh.") {
 			return fmt.Errorf("%q would delete another file in a layer", h.Name)
 		}

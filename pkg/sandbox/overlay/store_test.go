@@ -56,7 +56,7 @@ func TestExtractedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if x := indexes[id]; x == nil || len(x.Records) == 0 {
+	if x := indexes[id]; x == nil || x.Len() == 0 {
 		t.Error("no index was put")
 	}
 	// Another driver stands for another process.

@@ -115,7 +115,7 @@ func names(b *snapshot.Blob) (list []string) {
 	if b == nil {
 		return nil
 	}
-	for _, r := range b.Index.Records {
+	for r := range b.Index.All() {
 		list = append(list, r.Header.Name)
 	}
 	return list

@@ -50,10 +50,10 @@ func Of(indexes rootfs.Indexes, l v1.Layer) Layer {
 
 // filesOf returns what an index says. The entry of a hard link says whose its file is from then on, under all its names.
 func filesOf(x *rootfs.Index) map[string]File {
-	known := make(map[string]File, len(x.Records))
+	known := make(map[string]File, x.Len())
 	var links []*tar.Header
-	for i := range x.Records {
-		h := &x.Records[i].Header
+	for r := range x.All() {
+		h := &r.Header
 		known[h.Name] = fileOf(h)
 		if h.Typeflag == tar.TypeLink {
 			links = append(links, h)
