@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"iter"
 	"maps"
 	"runtime"
 	"slices"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -38,7 +39,7 @@ func (s *Selection) Digest(ctx context.Context) ([sha256.Size]byte, error) {
 // hashItem hashes one item. A directory is only the sum of what is in it: neither its name nor
 // its own metadata show in the result.
 func (s *Selection) hashItem(h *framed, it *item) {
-	h.num(int64(len(it.below)))
+	h.num(int64(it.below.count))
 	if !it.file.isDir() {
 		h.str("file")
 		h.str(it.name)
@@ -47,16 +48,15 @@ func (s *Selection) hashItem(h *framed, it *item) {
 	}
 	h.str("directory")
 	first := map[uint64]int64{}
-	for i := range it.below {
-		f := &it.below[i]
+	for i, f := range it.below.all() {
 		h.str(it.rel(f))
 		s.hashFile(h, it, f)
 		link := int64(-1)
-		if f.inode != 0 && f.typ == tar.TypeReg {
-			if n, ok := first[f.inode]; ok {
+		if inode := f.rare().inode; inode != 0 && f.typ == tar.TypeReg {
+			if n, ok := first[inode]; ok {
 				link = n
 			} else {
-				first[f.inode] = int64(i)
+				first[inode] = int64(i)
 			}
 		}
 		h.num(link)
@@ -67,20 +67,21 @@ func (s *Selection) hashFile(h *framed, it *item, f *file) {
 	a := &f.attr
 	h.num(int64(a.typ))
 	h.bool(f.implied)
-	h.num(a.mode)
+	h.num(int64(a.mode))
 	keep := it.src.KeepOwner && s.copy.Chown == ""
 	h.bool(keep)
 	if keep {
 		h.num(int64(a.uid))
 		h.num(int64(a.gid))
 	}
-	h.str(a.link)
-	h.num(a.major)
-	h.num(a.minor)
-	h.num(int64(len(a.xattrs)))
-	for _, k := range slices.Sorted(maps.Keys(a.xattrs)) {
+	rare := a.rare()
+	h.str(rare.link)
+	h.num(rare.major)
+	h.num(rare.minor)
+	h.num(int64(len(rare.xattrs)))
+	for _, k := range slices.Sorted(maps.Keys(rare.xattrs)) {
 		h.str(k)
-		h.str(a.xattrs[k])
+		h.str(rare.xattrs[k])
 	}
 	h.num(a.size)
 	if a.typ == tar.TypeReg {
@@ -90,36 +91,27 @@ func (s *Selection) hashFile(h *framed, it *item, f *file) {
 
 // hashContents finds the digests of contents that are not known yet.
 func (s *Selection) hashContents(ctx context.Context) error {
-	type job struct {
-		it *item
-		f  *file
-	}
-	var jobs []job
-	for _, it := range s.items {
-		for i := -1; i < len(it.below); i++ {
-			f := &it.file
-			if i >= 0 {
-				f = &it.below[i]
-			}
-			if f.typ == tar.TypeReg && f.digest == [sha256.Size]byte{} {
-				jobs = append(jobs, job{it, f})
-			}
-		}
-	}
+	next, stop := iter.Pull(s.unknown())
+	defer stop()
+	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
+	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
-			buf := make([]byte, 128<<10)
+			var buf []byte
 			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(jobs) {
+				mu.Lock()
+				f, ok := next()
+				mu.Unlock()
+				if !ok {
 					return nil
 				}
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				if err := jobs[i].it.hash(jobs[i].f, buf); err != nil {
+				if buf == nil {
+					buf = make([]byte, 128<<10)
+				}
+				if err := f.hash(buf); err != nil {
 					return err
 				}
 			}
@@ -128,11 +120,29 @@ func (s *Selection) hashContents(ctx context.Context) error {
 	return g.Wait()
 }
 
+// unknown returns the regular files of which the digest is not known yet.
+func (s *Selection) unknown() iter.Seq[*file] {
+	return func(yield func(*file) bool) {
+		for _, it := range s.items {
+			if it.file.unknown() && !yield(&it.file) {
+				return
+			}
+			for _, f := range it.below.all() {
+				if f.unknown() && !yield(f) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (f *file) unknown() bool { return f.typ == tar.TypeReg && f.digest == [sha256.Size]byte{} }
+
 // hash reads f and sets its digest.
-func (it *item) hash(f *file, buf []byte) error {
+func (f *file) hash(buf []byte) error {
 	hash := sha256.New()
 	if f.size > 0 {
-		r, err := it.open(f)
+		r, err := f.read()
 		if err != nil {
 			return fmt.Errorf("hash contents: %w", err)
 		}

@@ -17,12 +17,20 @@ const whiteoutPrefix = ".wh."
 // emit passes on what differs from the base, with the parents. It may be called once.
 func (t *tree) emit(ctx context.Context, yield func(snapshot.Change, error) bool) {
 	t.root.want()
-	t.root.emit(ctx, rootName, yield)
+	e := emitter{ctx: ctx, yield: yield, names: make(map[*node]string)}
+	e.below(t.root, rootName)
+}
+
+type emitter struct {
+	ctx   context.Context //nolint:containedctx // it lives for one call
+	yield func(snapshot.Change, error) bool
+	names map[*node]string // under which files with several were passed on
 }
 
 // want notes on n and below what emit has to pass on, and reports whether that is anything.
 func (n *node) want() bool {
-	n.wanted = n.changed && (n.was == nil || n.hides || !n.was.same(n))
+	l := n.below()
+	n.wanted = n.changed && (l.was == nil || l.hides || !l.was.same(n))
 	for _, c := range n.children {
 		if c.want() {
 			n.wanted = true
@@ -31,27 +39,27 @@ func (n *node) want() bool {
 	return n.wanted
 }
 
-// emit passes on what is below the directory n, in the order of snapshot.Changes. It lets go of what it has passed on:
+// below passes on what is below the directory n, in the order of snapshot.Changes. It lets go of what it has passed on:
 // whoever writes a layer collects an index meanwhile, and there can be hundreds of thousands of files.
-func (n *node) emit(ctx context.Context, name string, yield func(snapshot.Change, error) bool) bool {
+func (e *emitter) below(n *node, name string) bool {
 	for _, base := range slices.Sorted(maps.Keys(n.children)) {
 		c := n.children[base]
 		if !c.wanted {
 			continue
 		}
-		if ctx.Err() != nil {
-			yield(snapshot.Change{}, context.Cause(ctx))
+		if e.ctx.Err() != nil {
+			e.yield(snapshot.Change{}, context.Cause(e.ctx))
 			return false
 		}
 		full := join(name, base)
 		if strings.HasPrefix(base, whiteoutPrefix) {
-			yield(snapshot.Change{}, fmt.Errorf("copy %q: a name that begins with %q would delete a file of the image instead of adding one; rename or exclude it", show(full), whiteoutPrefix))
+			e.yield(snapshot.Change{}, fmt.Errorf("copy %q: a name that begins with %q would delete a file of the image instead of adding one; rename or exclude it", show(full), whiteoutPrefix))
 			return false
 		}
-		if !yield(c.change(full), nil) {
+		if !e.yield(e.change(c, full), nil) {
 			return false
 		}
-		if c.isDir() && !c.emit(ctx, full, yield) {
+		if c.isDir() && !e.below(c, full) {
 			return false
 		}
 		delete(n.children, base)
@@ -60,22 +68,27 @@ func (n *node) emit(ctx context.Context, name string, yield func(snapshot.Change
 }
 
 // change returns n as the change of name.
-func (n *node) change(name string) snapshot.Change {
+func (e *emitter) change(n *node, name string) snapshot.Change {
+	rare := n.rare()
 	h := &tar.Header{
-		Typeflag: n.typ, Name: name, Linkname: n.link, Size: n.size, Mode: n.mode, Uid: n.uid, Gid: n.gid,
-		ModTime: n.mtime, Devmajor: n.major, Devminor: n.minor, PAXRecords: maps.Clone(n.xattrs),
+		Typeflag: n.typ, Name: name, Linkname: rare.link, Size: n.size, Mode: int64(n.mode), Uid: int(n.uid), Gid: int(n.gid),
+		ModTime: n.time(), Devmajor: rare.major, Devminor: rare.minor, PAXRecords: maps.Clone(rare.xattrs),
 	}
 	c := snapshot.Change{Header: h}
 	switch {
 	case n.isDir():
-		if n.hides {
+		if n.below().hides {
 			c.Kind = snapshot.Opaque
 		}
-	case n.emitted != "":
-		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, n.emitted, 0
+	case n.linked && e.names[n] != "":
+		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, e.names[n], 0
 	default:
-		n.emitted = name
-		c.Open = n.open
+		if n.linked {
+			e.names[n] = name
+		}
+		if n.typ == tar.TypeReg && n.size > 0 {
+			c.Open = n.body.read
+		}
 	}
 	return c
 }

@@ -88,8 +88,9 @@ func (s *Selection) Changes(ctx context.Context, base rootfs.Tree) snapshot.Chan
 	}
 }
 
-// Close removes temporary files. It may be called again.
+// Close removes temporary files, and lets go of the files: there may be hundreds of thousands. It may be called again.
 func (s *Selection) Close() error {
+	s.items = nil
 	var errs []error
 	for _, f := range s.spools {
 		errs = append(errs, f.Close())

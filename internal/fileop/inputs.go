@@ -22,8 +22,8 @@ func (s *Selection) Inputs(ctx context.Context, visit func(name string, sum [sha
 			one(&it.file)
 			continue
 		}
-		for i := range it.below {
-			one(&it.below[i])
+		for _, f := range it.below.all() {
+			one(f)
 		}
 	}
 	return nil

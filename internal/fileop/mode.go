@@ -23,7 +23,7 @@ const defaultDirMode = 0o755
 
 // chmod is a parsed --chmod. The zero value keeps modes.
 type chmod struct {
-	octal    *int64
+	octal    *uint16
 	symbolic *mode.Set
 }
 
@@ -36,7 +36,8 @@ func parseChmod(s string) (chmod, error) {
 		if n < 0 || n > modeAll {
 			return chmod{}, bad
 		}
-		return chmod{octal: &n}, nil
+		bits := uint16(n)
+		return chmod{octal: &bits}, nil
 	}
 	set, err := mode.ParseWithUmask(s, 0)
 	if err != nil {
@@ -49,7 +50,7 @@ func parseChmod(s string) (chmod, error) {
 }
 
 // dirMode is the mode of parents that have to be made. A symbolic mode says nothing about them.
-func (c chmod) dirMode() int64 {
+func (c chmod) dirMode() uint16 {
 	if c.octal != nil {
 		return *c.octal & modePerm
 	}
@@ -57,7 +58,7 @@ func (c chmod) dirMode() int64 {
 }
 
 // apply returns the mode bits of a file that had bits and may be a directory, which "X" looks at.
-func (c chmod) apply(bits int64, dir bool) int64 {
+func (c chmod) apply(bits uint16, dir bool) uint16 {
 	switch {
 	case c.octal != nil:
 		return *c.octal
@@ -67,7 +68,7 @@ func (c chmod) apply(bits int64, dir bool) int64 {
 	return bits & modeAll
 }
 
-func fileMode(bits int64, dir bool) fs.FileMode {
+func fileMode(bits uint16, dir bool) fs.FileMode {
 	m := fs.FileMode(bits & modePerm)
 	if bits&modeSetuid != 0 {
 		m |= fs.ModeSetuid
@@ -84,8 +85,8 @@ func fileMode(bits int64, dir bool) fs.FileMode {
 	return m
 }
 
-func headerMode(m fs.FileMode) int64 {
-	bits := int64(m.Perm())
+func headerMode(m fs.FileMode) uint16 {
+	bits := uint16(m.Perm())
 	if m&fs.ModeSetuid != 0 {
 		bits |= modeSetuid
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"strings"
 	"syscall"
@@ -89,7 +88,7 @@ func (p *placer) copy1(ctx context.Context, it *item) error {
 	if err := t.mkdirAll(parentOf(target), p.made()); err != nil {
 		return err
 	}
-	return p.putFile(it, &it.file, target, nil)
+	return p.putFile(&it.file, target, nil)
 }
 
 // copyDir copies what is in the directory it into target, which is made like a parent when it is missing. An
@@ -103,17 +102,16 @@ func (p *placer) copyDir(ctx context.Context, it *item, target string) error {
 		return err
 	}
 	links := map[uint64]*node{}
-	for i := range it.below {
+	for i, f := range it.below.all() {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		f := &it.below[i]
 		name := path.Join(target, it.rel(f))
 		var err error
 		if f.isDir() {
-			err = p.putDir(it, f, name)
+			err = p.putDir(f, name)
 		} else {
-			err = p.putFile(it, f, name, links)
+			err = p.putFile(f, name, links)
 		}
 		if err != nil {
 			return err
@@ -123,19 +121,19 @@ func (p *placer) copyDir(ctx context.Context, it *item, target string) error {
 	if err != nil {
 		return err
 	}
-	if mtime := it.file.mtime; n != t.root {
-		n.update(func(n *node) { n.mtime = mtime })
+	if n != t.root {
+		n.update(func(n *node) { n.setTime(it.file.time()) })
 	}
 	return nil
 }
 
 // attr is what f becomes where it lands.
-func (p *placer) attr(it *item, f *file) attr {
+func (p *placer) attr(f *file) attr {
 	a := f.attr
 	switch {
 	case p.own != nil:
-		a.uid, a.gid = p.own.uid, p.own.gid
-	case !it.src.KeepOwner:
+		a.setOwner(p.own)
+	case !f.item.src.KeepOwner:
 		a.uid, a.gid = 0, 0
 	}
 	if a.typ != tar.TypeSymlink {
@@ -145,16 +143,16 @@ func (p *placer) attr(it *item, f *file) attr {
 }
 
 // putDir makes the directory name like f, or gives an existing one the metadata of f.
-func (p *placer) putDir(it *item, f *file, name string) error {
+func (p *placer) putDir(f *file, name string) error {
 	n, err := p.tree.lookup(name)
 	if err != nil {
 		return err
 	}
-	a := p.attr(it, f)
+	a := p.attr(f)
 	switch {
 	case n == nil:
 		if f.implied {
-			a.mtime = p.copy.Time
+			a.setTime(p.copy.Time)
 		}
 		return p.tree.put(name, &node{attr: a})
 	case !n.isDir():
@@ -164,8 +162,9 @@ func (p *placer) putDir(it *item, f *file, name string) error {
 		n.update(func(n *node) { n.mode = f.mode })
 	default:
 		n.update(func(n *node) {
-			n.mode, n.uid, n.gid, n.mtime = a.mode, a.uid, a.gid, a.mtime
-			n.addXattrs(a.xattrs)
+			n.mode, n.uid, n.gid = a.mode, a.uid, a.gid
+			n.setTime(a.time())
+			n.addXattrs(a.rare().xattrs)
 		})
 	}
 	return nil
@@ -173,7 +172,7 @@ func (p *placer) putDir(it *item, f *file, name string) error {
 
 // putFile makes name like f, which is no directory. links holds the hard-linked files of the item
 // that have been copied, by inode; nil where there is only one file.
-func (p *placer) putFile(it *item, f *file, name string, links map[uint64]*node) error {
+func (p *placer) putFile(f *file, name string, links map[uint64]*node) error {
 	old, err := p.tree.lookup(name)
 	if err != nil {
 		return err
@@ -181,27 +180,35 @@ func (p *placer) putFile(it *item, f *file, name string, links map[uint64]*node)
 	if old != nil && old.isDir() {
 		return fmt.Errorf("cannot replace to directory %s with file", show(name))
 	}
-	n := &node{attr: p.attr(it, f), digest: f.digest}
+	n := &node{attr: p.attr(f)}
+	if n.typ == tar.TypeReg {
+		n.body = f
+	}
 	if old != nil && old.same(n) {
 		return nil // even when other names of a hard-linked file do change, as in BuildKit
 	}
 	if n.typ != tar.TypeReg {
 		return p.tree.put(name, n)
 	}
-	if f.inode != 0 && links != nil {
-		if first := links[f.inode]; first != nil {
+	if inode := f.rare().inode; inode != 0 && links != nil {
+		if first := links[inode]; first != nil {
 			return p.tree.put(name, first)
 		}
-		links[f.inode] = n
+		links[inode] = n
 	}
-	n.open = func() (io.ReadCloser, error) { return it.open(f) }
 	return p.tree.put(name, n)
 }
 
 // same reports whether n, an unchanged file of the base, is known to equal m.
 func (n *node) same(m *node) bool {
-	return !n.changed && n.equal(&m.attr) &&
-		(n.size == 0 || n.digest == m.digest && n.digest != [len(n.digest)]byte{})
+	if n.changed || !n.equal(&m.attr) {
+		return false
+	}
+	if n.size == 0 {
+		return true
+	}
+	x, y := n.body.sum(), m.body.sum()
+	return x != nil && y != nil && *x == *y
 }
 
 // unpack extracts an archive into Dest.
@@ -219,7 +226,7 @@ func (p *placer) unpack(ctx context.Context, it *item) error {
 	u := unpacker{
 		ctx: ctx, tree: t, dest: dest, own: p.own, made: p.copy.Time,
 		dir: p.copy.TempDir,
-		src: func() (io.ReadCloser, error) { return it.open(&it.file) },
+		src: it.file.read,
 	}
 	err = u.run(it.compression)
 	if u.spool != nil {

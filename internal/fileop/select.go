@@ -36,7 +36,7 @@ type item struct {
 	path string
 	file file
 	// below is what is copied of a directory, parents first, siblings sorted.
-	below       []file
+	below       files
 	archive     bool              // to be unpacked
 	compression decompress.Format // of the archive
 }
@@ -44,8 +44,8 @@ type item struct {
 // file is one file of an item. There are many; the headers that trees give are larger.
 type file struct {
 	attr
-	name  string // in the source's tree
-	inode uint64 // as in rootfs.Entry
+	name string // in the source's tree
+	item *item
 	// implied directories are not selected themselves, but hold files that are.
 	implied bool
 	// digest is that of a regular file's contents; zero when it is not known yet.
@@ -60,12 +60,13 @@ func (it *item) rel(f *file) string {
 	return f.name[len(it.path)+1:]
 }
 
-// open gives the contents of f, a regular file of the item.
-func (it *item) open(f *file) (io.ReadCloser, error) {
-	if it.src.Inline != nil {
-		return io.NopCloser(strings.NewReader(it.src.Inline.Data)), nil
+// read opens the contents of a regular file.
+func (f *file) read() (io.ReadCloser, error) {
+	src := f.item.src
+	if src.Inline != nil {
+		return io.NopCloser(strings.NewReader(src.Inline.Data)), nil
 	}
-	opened, err := it.src.Tree.Open(f.name)
+	opened, err := src.Tree.Open(f.name)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +77,8 @@ func (it *item) open(f *file) (io.ReadCloser, error) {
 	}
 	return w, nil
 }
+
+func (f *file) sum() *[sha256.Size]byte { return known(&f.digest) }
 
 // notFound says that a source is not there, in BuildKit's words.
 type notFound string
@@ -138,11 +141,11 @@ func (s *Selection) source(ctx context.Context, src *Source) error {
 
 func (s *Selection) inline(src *Source) *item {
 	in := src.Inline
-	return &item{src: src, name: in.Name, path: in.Name, file: file{
-		attr:   attr{typ: tar.TypeReg, size: int64(len(in.Data)), mode: in.Mode & modePerm, mtime: in.Time},
-		name:   in.Name,
-		digest: sha256.Sum256([]byte(in.Data)),
-	}}
+	a := attr{typ: tar.TypeReg, size: int64(len(in.Data)), mode: uint16(in.Mode & modePerm)}
+	a.setTime(in.Time)
+	it := &item{src: src, name: in.Name, path: in.Name}
+	it.file = file{attr: a, name: in.Name, item: it, digest: sha256.Sum256([]byte(in.Data))}
+	return it
 }
 
 // item returns the item that name, absolute and without wildcards, stands for.
@@ -162,7 +165,7 @@ func (s *Selection) item(ctx context.Context, src *Source, name string, f *filte
 	if err != nil {
 		return nil, fmt.Errorf("read %q: %w", name, err)
 	}
-	if it.file, err = fileOf(fi); err != nil {
+	if it.file, err = it.fileOf(fi); err != nil {
 		return nil, err
 	}
 	if it.file.isDir() {
@@ -170,7 +173,7 @@ func (s *Selection) item(ctx context.Context, src *Source, name string, f *filte
 		return it, w.walk(it.path, matches{})
 	}
 	if it.src.Unpack && it.file.typ == tar.TypeReg {
-		it.archive, it.compression, err = sniff(func() (io.ReadCloser, error) { return it.open(&it.file) })
+		it.archive, it.compression, err = sniff(it.file.read)
 		if err != nil {
 			return nil, fmt.Errorf("read %q: %w", name, err)
 		}
@@ -178,12 +181,18 @@ func (s *Selection) item(ctx context.Context, src *Source, name string, f *filte
 	return it, nil
 }
 
-func fileOf(fi fs.FileInfo) (file, error) {
+func (it *item) fileOf(fi fs.FileInfo) (file, error) {
 	e := rootfs.EntryOf(fi)
 	if e == nil {
 		return file{}, fmt.Errorf("read %q: the tree gives no entry", fi.Name())
 	}
-	return file{attr: attrOf(e.Header), name: e.Header.Name, inode: e.Inode, digest: e.Digest}, nil
+	f := file{attr: attrOf(e.Header), name: e.Header.Name, item: it, digest: e.Digest}
+	if e.Inode != 0 {
+		s := f.rare()
+		s.inode = e.Inode
+		f.special = &s
+	}
+	return f, nil
 }
 
 // walker collects the files below an item.
@@ -207,7 +216,7 @@ func (w *walker) walk(dir string, up matches) error {
 		if err != nil {
 			return fmt.Errorf("read %q: %w", show(join(dir, d.Name())), err)
 		}
-		f, err := fileOf(fi)
+		f, err := w.item.fileOf(fi)
 		if err != nil {
 			return err
 		}
@@ -225,7 +234,10 @@ func (w *walker) file(f file, up matches) error {
 	}
 	if in {
 		w.filter.matched = true
-		w.item.below = append(append(w.item.below, w.pending...), f)
+		for _, up := range w.pending {
+			w.item.below.add(up)
+		}
+		w.item.below.add(f)
 		w.pending = w.pending[:0]
 	}
 	if !f.isDir() || !in && !w.filter.mayHold(w.item.rel(&f), m) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"path"
 	"strings"
 	"syscall"
@@ -32,39 +31,71 @@ type tree struct {
 	last     *node
 }
 
-// node is a file. The names of a hard-linked file share one node.
+// node is a file. The names of a hard-linked file share one node. There are hundreds of thousands of them, so that what few
+// have is not in it.
 type node struct {
 	attr
-	// base is the file's name in the base; empty for files that are made here.
-	base string
-	// children are the files of a directory that have been looked at; the others are in base.
+	// children are the files of a directory that have been looked at; the others are in the base.
 	children map[string]*node
-	// changed says that the file differs from the one in base.
-	changed bool
+	// body is nil for what is no regular file, and may be nil for an empty one.
+	body body
+	// lower is nil where the base has nothing.
+	lower *lower
+
+	changed bool // the file differs from the one in base
+	placed  bool // by put
+	linked  bool // by put, although it had a name: a file with several
+	wanted  bool // found by emit: the node, or something below it, is a change
+}
+
+// lower is what the base has in the place of a file.
+type lower struct {
+	// name is the file's own name in the base; empty for files that are made here.
+	name string
 	// hides says that base has a directory here which is gone, with all that is in it.
 	hides bool
 	// was is the base's own file in this place, which others may have replaced before.
-	was    *node
-	placed bool // by put; a file with several names is placed more than once
-	open   func() (io.ReadCloser, error)
-	// digest is that of the contents; zero when it is not known.
-	digest [sha256.Size]byte
-
-	wanted  bool   // found by emit: the node, or something below it, is a change
-	emitted string // the name under which emit passed it on
+	was *node
 }
 
-// attr is what a file is, but for its contents.
-type attr struct {
-	typ          byte
-	mode         int64
-	uid, gid     int
-	size         int64
-	mtime        time.Time
-	link         string
-	major, minor int64
-	// xattrs are "SCHILY.xattr." records. The map may be shared and is not modified.
-	xattrs map[string]string
+// below is what the base has in the place of n, to be read.
+func (n *node) below() lower {
+	if n.lower == nil {
+		return lower{}
+	}
+	return *n.lower
+}
+
+// hide notes that the base has a directory in the place of n.
+func (n *node) hide() {
+	l := n.below()
+	l.hides = true
+	n.lower = &l
+}
+
+// body is the contents of a regular file.
+type body interface {
+	read() (io.ReadCloser, error)
+	// sum is the digest, nil when it is not known.
+	sum() *[sha256.Size]byte
+}
+
+// baseFile is a file of the base.
+type baseFile struct {
+	tree   rootfs.Tree
+	name   string
+	digest [sha256.Size]byte
+}
+
+func (b *baseFile) read() (io.ReadCloser, error) { return b.tree.Open(b.name) }
+func (b *baseFile) sum() *[sha256.Size]byte      { return known(&b.digest) }
+
+// known returns nil for a digest that is not known.
+func known(digest *[sha256.Size]byte) *[sha256.Size]byte {
+	if *digest == [sha256.Size]byte{} {
+		return nil
+	}
+	return digest
 }
 
 const xattrPrefix = "SCHILY.xattr."
@@ -78,52 +109,13 @@ func keptXattr(record string) bool {
 		strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay."))
 }
 
-func attrOf(h *tar.Header) attr {
-	a := attr{
-		typ: h.Typeflag, mode: h.Mode & modeAll, uid: h.Uid, gid: h.Gid, mtime: h.ModTime,
-		link: h.Linkname, major: h.Devmajor, minor: h.Devminor,
-	}
-	if a.typ == tar.TypeReg {
-		a.size = h.Size
-	}
-	for k, v := range h.PAXRecords {
-		if !keptXattr(k) {
-			continue
-		}
-		if a.xattrs == nil {
-			a.xattrs = map[string]string{}
-		}
-		a.xattrs[k] = v
-	}
-	return a
-}
-
-func (a *attr) isDir() bool { return a.typ == tar.TypeDir }
-
-func (a *attr) equal(b *attr) bool {
-	return a.typ == b.typ && a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.size == b.size &&
-		a.mtime.Equal(b.mtime) && a.link == b.link && a.major == b.major && a.minor == b.minor &&
-		maps.Equal(a.xattrs, b.xattrs)
-}
-
-// addXattrs sets more extended attributes over those of n.
-func (n *node) addXattrs(more map[string]string) {
-	if len(more) == 0 {
-		return
-	}
-	all := make(map[string]string, len(n.xattrs)+len(more))
-	maps.Copy(all, n.xattrs)
-	maps.Copy(all, more)
-	n.xattrs = all
-}
-
 // update applies f to n and notes whether that changed it. As in BuildKit, the time alone is no change
 // of a directory.
 func (n *node) update(f func(n *node)) {
 	old := n.attr
 	f(n)
 	if n.isDir() {
-		old.mtime = n.mtime
+		old.setTime(n.time())
 	}
 	n.changed = n.changed || !n.equal(&old)
 }
@@ -133,7 +125,7 @@ func newTree(base rootfs.Tree) (*tree, error) {
 	if base == nil {
 		return t, nil
 	}
-	t.root.base = rootName
+	t.root.lower = &lower{name: rootName}
 	fi, err := base.Lstat(rootName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
@@ -168,10 +160,11 @@ func (t *tree) child(dir *node, name string) (*node, error) {
 	if n, ok := dir.children[name]; ok {
 		return n, nil
 	}
-	if dir.base == "" || t.base == nil {
+	up := dir.below().name
+	if up == "" || t.base == nil {
 		return nil, nil
 	}
-	full := join(dir.base, name)
+	full := join(up, name)
 	fi, err := t.base.Lstat(full)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -183,9 +176,9 @@ func (t *tree) child(dir *node, name string) (*node, error) {
 	if e == nil {
 		return nil, fmt.Errorf("read files below: %s: no entry", show(full))
 	}
-	n := &node{attr: attrOf(e.Header), base: full, digest: e.Digest}
+	n := &node{attr: attrOf(e.Header), lower: &lower{name: full}}
 	if n.typ == tar.TypeReg {
-		n.open = func() (io.ReadCloser, error) { return t.base.Open(full) }
+		n.body = &baseFile{tree: t.base, name: full, digest: e.Digest}
 	}
 	dir.set(name, n)
 	return n, nil
@@ -260,27 +253,31 @@ func (t *tree) put(name string, n *node) error {
 	if err != nil {
 		return err
 	}
-	if old != nil && old.isDir() {
-		n.hides = n.hides || old.hides || old.base != ""
-	} else if old != nil {
-		n.hides = n.hides || old.hides
+	if old != nil && (old.below().hides || old.isDir() && old.below().name != "") {
+		n.hide()
 	}
 	n.changed = true
 	n.noteReplaced(old)
-	dir.set(base, n)
+	dir.set(strings.Clone(base), n) // which does not keep all of the name
 	return nil
 }
 
 // noteReplaced notes which file of the base n takes the place of, so that one that is put back is no change. A file with
 // several names is not looked at.
 func (n *node) noteReplaced(old *node) {
+	n.linked = n.placed || n.below().name != ""
+	var was *node
 	switch {
 	case n.placed || old == nil:
-		n.was = nil
 	case old.changed:
-		n.was = old.was
+		was = old.below().was
 	default:
-		n.was = old
+		was = old
+	}
+	if n.lower != nil || was != nil {
+		l := n.below()
+		l.was = was
+		n.lower = &l
 	}
 	n.placed = true
 }
@@ -316,17 +313,18 @@ func (t *tree) resolve(root, name string) (string, error) {
 		if links++; links > maxLinks {
 			return "", &fs.PathError{Op: "resolve", Path: show(name), Err: syscall.ELOOP}
 		}
-		if path.IsAbs(n.link) {
+		link := n.rare().link
+		if path.IsAbs(link) {
 			cur = root
 		}
-		rest = n.link + "/" + rest
+		rest = link + "/" + rest
 	}
 	return cur, nil
 }
 
 // dirAttr says how directories are made.
 type dirAttr struct {
-	mode  int64
+	mode  uint16
 	owner *owner // nil: as the kernel does for root
 	mtime time.Time
 }
@@ -356,13 +354,14 @@ func (t *tree) mkdirAll(name string, a dirAttr) error {
 	if err != nil {
 		return err
 	}
-	n = &node{attr: attr{typ: tar.TypeDir, mode: a.mode & modePerm, mtime: a.mtime}}
+	n = &node{attr: attr{typ: tar.TypeDir, mode: a.mode & modePerm}}
+	n.setTime(a.mtime)
 	if dir.mode&modeSetgid != 0 {
 		n.mode |= modeSetgid
 		n.gid = dir.gid
 	}
 	if a.owner != nil {
-		n.uid, n.gid = a.owner.uid, a.owner.gid
+		n.setOwner(a.owner)
 	}
 	return t.put(name, n)
 }

@@ -101,24 +101,28 @@ func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
 	if h.Typeflag == tar.TypeLink {
 		return u.hardlink(name, old, h)
 	}
-	n := &node{attr: attr{typ: h.Typeflag, link: h.Linkname, major: h.Devmajor, minor: h.Devminor}}
+	n := &node{attr: attr{typ: h.Typeflag}}
+	switch h.Typeflag {
+	case tar.TypeSymlink:
+		n.special = &special{link: h.Linkname}
+	case tar.TypeChar, tar.TypeBlock:
+		n.special = &special{major: h.Devmajor, minor: h.Devminor}
+	}
 	u.describe(n, h)
 	switch n.typ {
 	case tar.TypeSymlink:
 		n.mode = modePerm
-		if n.link == "" || strings.Contains(n.link, "\x00") {
+		if h.Linkname == "" || strings.Contains(h.Linkname, "\x00") {
 			return &fs.PathError{Op: "symlink", Path: show(name), Err: syscall.EINVAL}
 		}
 	case tar.TypeReg, tar.TypeGNUSparse:
-		n.typ, n.link, n.size = tar.TypeReg, "", h.Size
+		n.typ, n.size = tar.TypeReg, h.Size
 		if err := u.contents(n, body); err != nil {
 			return err
 		}
 		if same, err := u.isBelow(n, old); same || err != nil {
 			return err
 		}
-	default:
-		n.link = ""
 	}
 	return u.tree.put(name, n)
 }
@@ -143,17 +147,16 @@ func (u *unpacker) target(name string) (string, error) {
 
 // describe gives n the metadata of h.
 func (u *unpacker) describe(n *node, h *tar.Header) {
-	n.uid, n.gid = h.Uid, h.Gid
-	if u.own != nil {
-		n.uid, n.gid = u.own.uid, u.own.gid
-	}
-	n.mode = h.Mode & modeAll
-	n.mtime = h.ModTime
-	if n.mtime.Before(time.Unix(0, 0)) {
-		n.mtime = time.Unix(0, 0)
-	}
 	a := attrOf(h)
-	n.addXattrs(a.xattrs)
+	n.uid, n.gid, n.mode = a.uid, a.gid, a.mode
+	if u.own != nil {
+		n.setOwner(u.own)
+	}
+	n.setTime(h.ModTime)
+	if h.ModTime.Before(time.Unix(0, 0)) {
+		n.setTime(time.Unix(0, 0))
+	}
+	n.addXattrs(a.rare().xattrs)
 }
 
 // hardlink makes name a further name of the file that h names, and gives that file the metadata of h, as extracting does.
@@ -199,8 +202,7 @@ func (u *unpacker) contents(n *node, body io.Reader) error {
 	if size != n.size {
 		return io.ErrUnexpectedEOF
 	}
-	s := io.NewSectionReader(u.spool, u.end, size)
-	n.open = func() (io.ReadCloser, error) { return io.NopCloser(s), nil }
+	n.body = &spooled{spool: u.spool, offset: u.end, size: size}
 	u.end += size
 	return nil
 }
@@ -210,15 +212,28 @@ func (u *unpacker) isBelow(n, old *node) (bool, error) {
 	if old == nil || !old.equal(&n.attr) {
 		return false, nil
 	}
-	if n.size > 0 && old.digest != [sha256.Size]byte{} {
+	if n.size > 0 && old.body.sum() != nil {
 		h := sha256.New()
 		if _, err := io.Copy(h, io.NewSectionReader(u.spool, u.end-n.size, n.size)); err != nil {
 			return false, fmt.Errorf("read spool: %w", err)
 		}
-		n.digest = [sha256.Size]byte(h.Sum(nil))
+		n.body.(*spooled).digest = [sha256.Size]byte(h.Sum(nil))
 	}
 	return old.same(n), nil
 }
+
+// spooled is the contents of an entry.
+type spooled struct {
+	spool        *os.File
+	offset, size int64
+	digest       [sha256.Size]byte
+}
+
+func (s *spooled) read() (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(s.spool, s.offset, s.size)), nil
+}
+
+func (s *spooled) sum() *[sha256.Size]byte { return known(&s.digest) }
 
 // newSpool returns a file that is gone when it is closed, or when the process ends.
 func newSpool(dir string) (*os.File, error) {

@@ -31,7 +31,7 @@ func (w *watched) check() error {
 	if err != nil {
 		return err
 	}
-	if size != w.want.size || !modTime.Equal(w.want.mtime) {
+	if size != w.want.size || !modTime.Equal(w.want.time()) {
 		return fmt.Errorf("%q changed during the build", show(w.want.name))
 	}
 	return nil
