@@ -134,7 +134,13 @@ func (s *solver) written(ctx context.Context, n *node, layers *stack, changes sn
 	if err != nil {
 		return Layer{}, err
 	}
-	s.spawn(func() error { return stepError(ctx, n.step, s.remember(ctx, n, layers, l)) })
+	s.spawn(func() error {
+		err := s.remember(ctx, n, layers, l)
+		if err == nil {
+			err = s.closeSelection(ctx, n)
+		}
+		return stepError(ctx, n.step, err)
+	})
 	s.finished(n, l.Layer)
 	return l, nil
 }

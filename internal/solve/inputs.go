@@ -84,6 +84,9 @@ func (r *record) limit(n int) int {
 
 // inputs lists what the key by definition of a step is made of.
 func (s *solver) inputs(ctx context.Context, n *node) (*record, error) {
+	if n.record != nil {
+		return n.record, nil
+	}
 	r := &record{}
 	if n.base != nil && !linked(n.step) {
 		if err := n.belowInput(ctx, r); err != nil {

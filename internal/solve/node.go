@@ -31,6 +31,8 @@ type node struct {
 	unsure bool
 	// content is the key by content; zero while it is not known. It is set by the one goroutine that has the step in hand.
 	content cache.Key
+	// record is what the step was made of, for those who ask after the selection is gone.
+	record *record
 	// missed says why a result that may be in the cache is not used; empty if there is none.
 	missed string
 
@@ -303,6 +305,18 @@ func (s *solver) finished(n *node, l v1.Layer) {
 		return
 	}
 	s.handOver(func() error { return s.o.Finished(s.ctx, goal, l) })
+}
+
+// closeSelection frees what the selection of a step holds whose layer is written and remembered: there may be hundreds of
+// thousands of files, and memory that the steps after it need.
+func (s *solver) closeSelection(ctx context.Context, n *node) error {
+	if s.o.Share != nil {
+		var err error
+		if n.record, err = s.inputs(ctx, n); err != nil {
+			return nil //nolint:nilerr // whoever asks for the record will meet the error
+		}
+	}
+	return n.close()
 }
 
 // close frees what the step's selection holds.
