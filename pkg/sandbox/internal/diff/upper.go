@@ -121,18 +121,29 @@ func (u *upperWalk) directory(c candidate, lower *union.Node) error {
 
 // readNames returns the names in a directory, sorted bytewise.
 func readNames(dir string) ([]string, error) {
-	f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NOATIME, 0)
-	if errors.Is(err, unix.EPERM) {
-		f, err = os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	}
+	f, err := openDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read changes: %w", err)
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(-1)
+	names, err := namesIn(f)
 	if err != nil {
 		return nil, fmt.Errorf("read changes: %w", err)
 	}
-	slices.Sort(names)
 	return names, nil
+}
+
+func openDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) {
+		f, err = os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	}
+	return f, err
+}
+
+// namesIn returns the names in an open directory, sorted bytewise.
+func namesIn(f *os.File) ([]string, error) {
+	names, err := f.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
 }
