@@ -23,7 +23,7 @@ fuzz-oracle: ## random builds with gobuild and BuildKit, for TIME=10m from SEED=
 lint: ## linters and known vulnerabilities
 	scripts/lint
 
-bench: build ## gobuild against BuildKit and Buildah; DIR= a folder on a quiet file system
+bench: build ## gobuild against BuildKit and Buildah, and in a container; DIR= a folder on a quiet file system
 	scripts/bench $(if $(DIR),-dir "$(DIR)")
 
 bench-quick: ## what typical builds cost in requests, processes, bytes and allocations, against limits

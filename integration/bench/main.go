@@ -31,7 +31,7 @@ func main() {
 	flag.StringVar(&b.gobuild, "gobuild", "bin/gobuild", "the program to measure")
 	flag.StringVar(&b.tools, "tools", ".tools/bin", "folder of buildkitd and buildctl")
 	flag.StringVar(&b.only, "only", "", "measure workloads with this in their name alone")
-	flag.StringVar(&b.peers, "peers", "buildkit,buildah", "what to compare with; may be empty")
+	flag.StringVar(&b.peers, "peers", "buildkit,buildah,inplace", "what to compare with, of buildkit, buildah and inplace, which is gobuild in a container without privileges; may be empty")
 	flag.IntVar(&b.rounds, "rounds", 3, "builds of each workload by each program")
 	flag.BoolVar(&b.large, "large", false, "growth: measure the largest sizes, too, which take tens of GB and of minutes")
 	flag.StringVar(&b.dir, "dir", "", "where to keep everything meanwhile; a temporary folder if empty")
@@ -54,6 +54,8 @@ type bench struct {
 	large                            bool
 
 	registry *parts.Registry
+	docker   *parts.Docker // nil until it is needed
+	image    string        // archive of gobuild's own image
 }
 
 // run measures what mode names, peers if it is empty.
@@ -77,15 +79,26 @@ func (b *bench) run(ctx context.Context, mode string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.registry.Stop()) }()
+	defer func() {
+		if b.docker != nil {
+			err = errors.Join(err, b.docker.Stop())
+		}
+	}()
 	return measure(ctx)
 }
 
 // comparePeers builds all workloads with all programs.
 func (b *bench) comparePeers(ctx context.Context) error {
-	if _, err := b.builders(b.registry.Addr); err != nil {
+	if _, err := b.builders(workload{}, b.registry.Addr); err != nil {
 		return err
 	}
 	fmt.Println("preparing bases ...")
+	if strings.Contains(b.peers, "inplace") {
+		var err error
+		if b.image, err = b.imageArchive(ctx); err != nil {
+			return fmt.Errorf("make gobuild's image: %w", err)
+		}
+	}
 	if err := b.bases(ctx); err != nil {
 		return err
 	}
@@ -101,8 +114,8 @@ func (b *bench) comparePeers(ctx context.Context) error {
 	return nil
 }
 
-// builders are the programs that are compared, gobuild first. They are to reach the registry at addr.
-func (b *bench) builders(addr string) ([]builder, error) {
+// builders are the programs that are compared in a workload, gobuild first. They are to reach the registry at addr.
+func (b *bench) builders(w workload, addr string) ([]builder, error) {
 	list := []builder{&gobuild{program: b.gobuild, registry: addr}}
 	for _, p := range strings.FieldsFunc(b.peers, func(r rune) bool { return r == ',' }) {
 		switch p {
@@ -114,8 +127,12 @@ func (b *bench) builders(addr string) ([]builder, error) {
 				return nil, err
 			}
 			list = append(list, &buildah{program: program})
+		case "inplace":
+			if w.inPlace {
+				list = append(list, &inPlace{archive: b.image, dir: filepath.Join(b.dir, "docker"), registry: addr, docker: &b.docker})
+			}
 		default:
-			return nil, fmt.Errorf("unknown peer %q: give buildkit, buildah or both", p)
+			return nil, fmt.Errorf("unknown peer %q: give buildkit, buildah or inplace", p)
 		}
 	}
 	return list, nil
@@ -132,7 +149,7 @@ func (b *bench) measure(ctx context.Context, w workload) (err error) {
 		defer proxy.Close()
 		m.registry = proxy.Addr
 	}
-	if m.builders, err = b.builders(m.registry); err != nil {
+	if m.builders, err = b.builders(w, m.registry); err != nil {
 		return err
 	}
 	if w.cached {

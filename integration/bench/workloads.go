@@ -20,13 +20,15 @@ type workload struct {
 	change func(dir, round string) error
 	// latency is added to each request to the registry.
 	latency time.Duration
+	// inPlace says that it is worth building in a container without privileges, too.
+	inPlace bool
 	// floor is a time that no builder can do without; 0 says nothing.
 	floor time.Duration
 }
 
 func workloads() []workload {
 	return []workload{
-		{name: "30-small-runs", dockerfile: smallRuns(30)},
+		{name: "30-small-runs", inPlace: true, dockerfile: smallRuns(30)},
 		{name: "copy-only-240mb-base", files: fewFiles, dockerfile: copyOnly},
 		{name: "600mb-run", dockerfile: `FROM {{registry}}/base/debian:1
 RUN mkdir /big && i=0; while [ "$(du -sm /big | cut -f1)" -lt 600 ]; do i=$((i+1)); cp -a /usr /big/$i; done; echo {{round}} >/round
@@ -35,7 +37,7 @@ RUN mkdir /big && i=0; while [ "$(du -sm /big | cut -f1)" -lt 600 ]; do i=$((i+1
 COPY tree /tree
 RUN find /tree -type f | wc -l >/count
 `},
-		{name: "3-runs-on-240mb", dockerfile: `FROM {{registry}}/base/big:1
+		{name: "3-runs-on-240mb", inPlace: true, dockerfile: `FROM {{registry}}/base/big:1
 RUN echo {{round}} >/one
 RUN mkdir /data && cp /opt/1/liba* /data
 RUN rm /opt/2/libb* && echo two >>/one
