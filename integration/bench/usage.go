@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // usage is what a build has taken.
@@ -115,8 +117,8 @@ func (w *memoryWatch) look() (sum int64) {
 			parents[pid], _ = strconv.Atoi(fields[1])
 		}
 	}
-	for pid := range parents {
-		if w.descends(pid, parents) && w.runs(pid) {
+	for pid, parent := range parents {
+		if w.descends(pid, parents) && w.runs(pid) && !shareMemory(pid, parent) {
 			sum += proportionalSize(pid)
 		}
 	}
@@ -135,6 +137,14 @@ func (w *memoryWatch) descends(pid int, parents map[int]int) bool {
 func (w *memoryWatch) runs(pid int) bool {
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	return err == nil && slices.Contains(w.programs, filepath.Base(strings.TrimSuffix(exe, " (deleted)")))
+}
+
+// shareMemory reports whether two processes have one address space, as a parent and a child have between vfork and exec: each
+// would be said to have all of it.
+func shareMemory(a, b int) bool {
+	const kcmpVM = 1 // linux/kcmp.h
+	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
+	return errno == 0 && order == 0
 }
 
 func proportionalSize(pid int) int64 {
