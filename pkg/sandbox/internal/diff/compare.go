@@ -74,12 +74,10 @@ func (c *compare) pair(name string, before, after *Node) error {
 	if same && !isDir {
 		return nil
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(file.path, &st); err != nil {
-		return fmt.Errorf("read changes: %w", &os.PathError{Op: "lstat", Path: file.path, Err: err})
-	}
-	file.stat = &st
 	if !same {
+		if err := file.look(); err != nil {
+			return err
+		}
 		if err := c.add(snapshot.Add, file); err != nil {
 			return err
 		}

@@ -54,11 +54,22 @@ type emitter struct {
 
 type candidate struct {
 	path, name string
-	stat       *unix.Stat_t
+	// stat is nil for a directory that was not looked at because it is as it was.
+	stat *unix.Stat_t
 	// origin is the number under which the file may be known, besides its own, to those who look at an overlay.
 	origin  uint64
 	emitted bool
 	existed bool
+}
+
+// look sets stat.
+func (c *candidate) look() error {
+	var st unix.Stat_t
+	if err := unix.Lstat(c.path, &st); err != nil {
+		return fmt.Errorf("read changes: %w", &os.PathError{Op: "lstat", Path: c.path, Err: err})
+	}
+	c.stat = &st
+	return nil
 }
 
 func newEmitter(ctx context.Context, o Options, yield func(snapshot.Change, error) bool) *emitter {
@@ -88,6 +99,11 @@ func (e *emitter) send(c snapshot.Change) error {
 			continue
 		}
 		p.emitted = true
+		if p.stat == nil {
+			if err := p.look(); err != nil {
+				return err
+			}
+		}
 		h, err := e.header(*p)
 		if err != nil {
 			return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"sync"
 	"time"
 
@@ -236,7 +235,7 @@ func looksSame(a, b *Stamp) bool {
 }
 
 // pairs walks two records side by side in order of names; one node of a pair may be nil. visit says whether to
-// go on below.
+// go on below. It is not called for files with one stamp in both, which nearly all are.
 func pairs(a, b *Node, dir string, visit func(name string, a, b *Node) bool) {
 	i, j := 0, 0
 	for i < len(a.Children) || j < len(b.Children) {
@@ -252,12 +251,18 @@ func pairs(a, b *Node, dir string, visit func(name string, a, b *Node) bool) {
 			x, y = a.Children[i], b.Children[j]
 			i++
 			j++
+			if x.Stamp == y.Stamp && !x.Stamp.isDir() {
+				continue
+			}
 		}
 		named := x
 		if named == nil {
 			named = y
 		}
-		name := path.Join(dir, named.Name)
+		name := named.Name
+		if dir != "" {
+			name = dir + "/" + name
+		}
 		if visit(name, x, y) {
 			pairs(x, y, name, visit)
 		}

@@ -1,6 +1,7 @@
 package diff_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,8 +10,8 @@ import (
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 )
 
-// BenchmarkScan scans as many files as a small Debian has, some directories down.
-func BenchmarkScan(b *testing.B) {
+// smallDebian makes as many files as a small Debian has, some directories down.
+func smallDebian(b *testing.B) string {
 	root := filepath.Join(b.TempDir(), "some", "directories", "down", "root")
 	for d := range 700 {
 		dir := filepath.Join(root, fmt.Sprint(d%10), fmt.Sprint(d%100/10), fmt.Sprint(d))
@@ -23,9 +24,44 @@ func BenchmarkScan(b *testing.B) {
 			}
 		}
 	}
+	return root
+}
+
+func scan(b *testing.B, dir string) *diff.Record {
+	r, err := diff.Scan(b.Context(), dir, diff.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+func BenchmarkScan(b *testing.B) {
+	root := smallDebian(b)
 	for b.Loop() {
-		if _, err := diff.Scan(b.Context(), root, diff.Options{}); err != nil {
+		scan(b, root)
+	}
+}
+
+// BenchmarkRecord is what a step takes besides the scan when it has changed nothing.
+func BenchmarkRecord(b *testing.B) {
+	root := smallDebian(b)
+	r := scan(b, root)
+	for b.Loop() {
+		var file bytes.Buffer
+		if _, err := r.WriteTo(&file); err != nil {
 			b.Fatal(err)
+		}
+		before, err := diff.ReadRecord(&file)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := diff.Doubtful(root, before, r); err != nil {
+			b.Fatal(err)
+		}
+		for _, err := range diff.Compare(b.Context(), root, before, r, nil, diff.Options{}) {
+			if err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }
