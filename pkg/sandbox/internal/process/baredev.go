@@ -53,13 +53,13 @@ func (b *bare) dev() error {
 	if err != nil {
 		return fmt.Errorf("mount on /dev: %w", err)
 	}
-	if covered == nil {
+	if p.was = covered; covered == nil {
 		p.covered = ""
 	}
 	if err := p.put(from); err != nil {
 		return fmt.Errorf("mount on /dev: %w", err)
 	}
-	b.later(func() error { return p.takeOut(from) })
+	b.later(func() error { return b.takeOut(&p, from) })
 	return nil
 }
 

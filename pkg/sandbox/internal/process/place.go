@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/cachedir"
+	"github.com/gobuild-dev/gobuild/pkg/sandbox/internal/diff"
 )
 
 // placed is something that stands for a mount.
@@ -22,6 +23,8 @@ type placed struct {
 	base   string
 	// covered is where what was there is kept, or "".
 	covered string
+	// was is what was there, and hidden the same while it is covered; nil if nothing was.
+	was, hidden *unix.Stat_t
 }
 
 // place puts everything in the root that would be mounted elsewhere.
@@ -66,7 +69,7 @@ func (b *bare) placeOne(m *Mount, from string) error {
 	if p.source, err = b.source(m, from, kind); err != nil {
 		return err
 	}
-	if kind == nil {
+	if p.was = kind; kind == nil {
 		p.covered = ""
 	} else if dir := isDir(from); dir != (kind.Mode&unix.S_IFMT == unix.S_IFDIR) {
 		return errors.Join(unix.ENOTDIR, p.source.back(from))
@@ -75,7 +78,7 @@ func (b *bare) placeOne(m *Mount, from string) error {
 		return errors.Join(err, p.source.back(from))
 	}
 	b.mounts = append(b.mounts, p)
-	b.later(func() error { return p.takeOut(from) })
+	b.later(func() error { return b.takeOut(&p, from) })
 	return nil
 }
 
@@ -147,13 +150,17 @@ func (p *placed) put(from string) error {
 			if err := moveOut(p.parent, p.base, p.covered); err != nil {
 				return err
 			}
+			var err error
+			if p.hidden, err = statAt(unix.AT_FDCWD, p.covered); err != nil {
+				return err
+			}
 		}
 		return moveIn(from, p.parent, p.base)
 	})
 }
 
-// takeOut exchanges it back.
-func (p *placed) takeOut(to string) error {
+// takeOut exchanges it back, and notes what was only moved meanwhile.
+func (b *bare) takeOut(p *placed, to string) error {
 	err := keepTimesAt(p.parent, func() error {
 		err := moveOut(p.parent, p.base, to)
 		if errors.Is(err, unix.ENOENT) { // the step has removed it
@@ -163,13 +170,40 @@ func (p *placed) takeOut(to string) error {
 			err = p.source.back(to)
 		}
 		if p.covered != "" {
-			err = errors.Join(err, moveIn(p.covered, p.parent, p.base))
+			err = errors.Join(err, b.uncover(p))
 		}
 		return err
 	})
 	unix.Close(p.parent)
 	if err != nil {
 		return fmt.Errorf("take out what stood for the mount on %q: %w", p.at, err)
+	}
+	return nil
+}
+
+// uncover puts back what was covered. A file that nobody has touched meanwhile is as it was, but for its time of change.
+func (b *bare) uncover(p *placed) error {
+	hidden, err := statAt(unix.AT_FDCWD, p.covered)
+	if err != nil {
+		return err
+	}
+	if err := moveIn(p.covered, p.parent, p.base); err != nil {
+		return err
+	}
+	now, err := statAt(p.parent, p.base)
+	if err != nil || hidden == nil || now == nil || p.hidden == nil {
+		return err
+	}
+	for _, st := range []*unix.Stat_t{p.hidden, hidden, now} {
+		if st.Dev != p.was.Dev || st.Ino != p.was.Ino {
+			return nil // it was copied
+		}
+	}
+	if hidden.Ctim == p.hidden.Ctim {
+		if b.moved == nil {
+			b.moved = make(diff.Moved)
+		}
+		b.moved[[2]uint64{now.Dev, now.Ino}] = struct{ Before, After int64 }{p.was.Ctim.Nano(), now.Ctim.Nano()}
 	}
 	return nil
 }
