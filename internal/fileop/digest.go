@@ -43,14 +43,14 @@ func (s *Selection) hashItem(h *framed, it *item) {
 	if !it.file.isDir() {
 		h.str("file")
 		h.str(it.name)
-		s.hashFile(h, it, &it.file)
+		s.hashFile(h, &it.file)
 		return
 	}
 	h.str("directory")
 	first := map[uint64]int64{}
 	for i, f := range it.below.all() {
 		h.str(it.rel(f))
-		s.hashFile(h, it, f)
+		s.hashFile(h, f)
 		link := int64(-1)
 		if inode := f.rare().inode; inode != 0 && f.typ == tar.TypeReg {
 			if n, ok := first[inode]; ok {
@@ -63,12 +63,12 @@ func (s *Selection) hashItem(h *framed, it *item) {
 	}
 }
 
-func (s *Selection) hashFile(h *framed, it *item, f *file) {
+func (s *Selection) hashFile(h *framed, f *file) {
 	a := &f.attr
 	h.num(int64(a.typ))
 	h.bool(f.implied)
 	h.num(int64(a.mode))
-	keep := it.src.KeepOwner && s.copy.Chown == ""
+	keep := f.item.src.KeepOwner && s.copy.Chown == ""
 	h.bool(keep)
 	if keep {
 		h.num(int64(a.uid))
@@ -136,7 +136,7 @@ func (s *Selection) unknown() iter.Seq[*file] {
 	}
 }
 
-func (f *file) unknown() bool { return f.typ == tar.TypeReg && f.digest == [sha256.Size]byte{} }
+func (f *file) unknown() bool { return f.typ == tar.TypeReg && f.sum() == nil }
 
 // hash reads f and sets its digest.
 func (f *file) hash(buf []byte) error {

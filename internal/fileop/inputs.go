@@ -15,7 +15,7 @@ func (s *Selection) Inputs(ctx context.Context, visit func(name string, sum [sha
 	for _, it := range s.items {
 		one := func(f *file) {
 			h := framed{h: sha256.New()}
-			s.hashFile(&h, it, f)
+			s.hashFile(&h, f)
 			visit(path.Clean(f.name), [sha256.Size]byte(h.h.Sum(nil)))
 		}
 		if !it.file.isDir() {

@@ -53,11 +53,10 @@ func (u *upperWalk) dir(dir, name string, below *union.Node) error {
 }
 
 func (u *upperWalk) file(c candidate, lower *union.Node) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(c.path, &st); err != nil {
-		return fmt.Errorf("read changes: %w", &os.PathError{Op: "lstat", Path: c.path, Err: err})
+	if err := c.look(); err != nil {
+		return err
 	}
-	c.stat = &st
+	st := *c.stat
 	c.existed = lower != nil && lower.Stat.Mode&unix.S_IFMT == st.Mode&unix.S_IFMT
 	if lower != nil {
 		c.origin = lower.Stat.Ino
